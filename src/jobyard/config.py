@@ -1,0 +1,271 @@
+"""Settings: read once from the environment, checked whole, then frozen.
+
+Every fault is reported together with what was expected, so that one start tells all there is to mend.
+Secrets (`JOBYARD_KEY`, passwords inside addresses) never stand in a message or in a repr.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+V = TypeVar("V")
+
+
+class SettingsError(Exception):
+    """One or more settings cannot be. The message names each, what it held, and what was expected."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(faults))
+
+
+def without_password(address: str) -> str:
+    """The address as it may be shown: a password in it is replaced by `***`."""
+    parts = urlsplit(address)
+    if parts.password is None:
+        return address
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _postgres(value: str) -> str:
+    if urlsplit(value).scheme not in ("postgres", "postgresql"):
+        raise ValueError("an address like postgresql://user:password@host:5432/database")
+    return value
+
+
+def _http(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("an address like http://localhost:3000")
+    return value.rstrip("/")
+
+
+def _smtp(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
+        raise ValueError("an address like smtp://user:password@host:587 (STARTTLS) or smtps://host:465 (TLS)")
+    return value
+
+
+def _int(low: int, high: int) -> Callable[[str], int]:
+    def read(value: str) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            number = low - 1
+        if not low <= number <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return number
+
+    return read
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    def read(value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if not low <= number <= high:
+            raise ValueError(f"seconds from {low:g} to {high:g}")
+        return number
+
+    return read
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        if value not in words:
+            raise ValueError(" or ".join(words))
+        return value
+
+    return read
+
+
+def default_home() -> Path:
+    """/var/lib/jobyard as root, else the user's data folder."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/jobyard")
+    base = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "share") / "jobyard"
+
+
+def _setting(
+    variable: str,
+    read: Callable[[str], V],
+    default: V | None,
+    about: str,
+    *,
+    secret: bool = False,
+    shown: str | None = None,
+) -> Any:
+    """A field of Settings together with how its variable is read and described. `shown` overrides the default
+    that the documentation prints."""
+    meta = {"variable": variable, "read": read, "about": about, "secret": secret, "shown": shown}
+    if callable(default):
+        return field(default_factory=default, metadata=meta, repr=not secret)
+    return field(default=default, metadata=meta, repr=not secret)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set, with units in the names. `Settings.read(os.environ)` is the only way in."""
+
+    host: str = _setting("HOST", _text, "127.0.0.1", "Address the API listens on.")
+    port: int = _setting("PORT", _int(1, 65535), 3000, "Port the API listens on.")
+    database_url: str | None = _setting(
+        "DATABASE_URL",
+        _postgres,
+        None,
+        "The PostgreSQL to use; unset, `jobyard dev` starts its own.",
+        secret=True,
+    )
+    database_direct_url: str | None = _setting(
+        "DATABASE_DIRECT_URL",
+        _postgres,
+        None,
+        "An address of the same database that passes no pooler, for workers, maintainers and listeners.",
+        secret=True,
+        shown="DATABASE_URL",
+    )
+    home: Path = _setting(
+        "JOBYARD_HOME",
+        Path,
+        default_home,
+        "Folder of the embedded PostgreSQL and of the mail outbox.",
+        shown="/var/lib/jobyard as root, else ~/.local/share/jobyard",
+    )
+    url: str = _setting(
+        "JOBYARD_URL", _http, "http://localhost:3000", "The server that the command line talks to."
+    )
+    key: str | None = _setting(
+        "JOBYARD_KEY",
+        _text,
+        None,
+        "When set, every route but health asks for it as `Authorization: Bearer`.",
+        secret=True,
+    )
+    app: str | None = _setting(
+        "JOBYARD_APP", _text, None, "Module that holds your handlers, e.g. `myapp.jobs`."
+    )
+    concurrency: int = _setting("JOBYARD_CONCURRENCY", _int(1, 1000), 16, "Attempts a worker runs at a time.")
+    lease_seconds: float = _setting(
+        "JOBYARD_LEASE_SECONDS",
+        _seconds(1, 3600),
+        30.0,
+        "How long a silent worker keeps its attempts; it beats at a third.",
+    )
+    grace_seconds: float = _setting(
+        "JOBYARD_GRACE_SECONDS", _seconds(0, 3600), 8.0, "How long running attempts may go on after SIGTERM."
+    )
+    bus: str = _setting("JOBYARD_BUS", _one_of("postgres"), "postgres", "What wakes workers.")
+    pooler: str | None = _setting(
+        "JOBYARD_POOLER",
+        _one_of("transaction"),
+        None,
+        "Set to `transaction` when DATABASE_URL passes a transaction pooler.",
+    )
+    smtp_url: str | None = _setting(
+        "JOBYARD_SMTP_URL",
+        _smtp,
+        None,
+        "Mail server of the `email` handler; unset, mails are written to $JOBYARD_HOME/outbox.",
+        secret=True,
+    )
+    smtp_from: str = _setting(
+        "JOBYARD_SMTP_FROM", _text, "jobyard@localhost", "Sender of mails that name none."
+    )
+    health_port: int | None = _setting(
+        "JOBYARD_HEALTH_PORT",
+        _int(1, 65535),
+        None,
+        "Port on which workers and maintainers answer health checks.",
+    )
+    database_pool: int = _setting(
+        "JOBYARD_DATABASE_POOL", _int(2, 200), 6, "Database connections of one API process."
+    )
+    database_timeout_seconds: float = _setting(
+        "JOBYARD_DATABASE_TIMEOUT_SECONDS",
+        _seconds(0.1, 300),
+        5.0,
+        "How long a request waits for the database before it is answered 503.",
+    )
+    create_queue: int = _setting(
+        "JOBYARD_CREATE_QUEUE",
+        _int(1, 1_000_000),
+        10_000,
+        "Creates that may wait for a flush; more are answered 503.",
+    )
+    max_payload_bytes: int = _setting(
+        "JOBYARD_MAX_PAYLOAD_BYTES",
+        _int(1024, 64 << 20),
+        1 << 20,
+        "Largest payload of one job, and of one result.",
+    )
+    max_bulk_bytes: int = _setting(
+        "JOBYARD_MAX_BULK_BYTES", _int(1024, 256 << 20), 16 << 20, "Largest body of a bulk create."
+    )
+    body_timeout_seconds: float = _setting(
+        "JOBYARD_BODY_TIMEOUT_SECONDS",
+        _seconds(0.1, 600),
+        20.0,
+        "How long a client may take to send its body.",
+    )
+    max_waiters: int = _setting(
+        "JOBYARD_MAX_WAITERS",
+        _int(1, 1_000_000),
+        10_000,
+        "Requests that may wait (`Prefer: wait`) in one API process.",
+    )
+    completed_retention_days: float = _setting(
+        "JOBYARD_COMPLETED_RETENTION_DAYS", _seconds(0, 36500), 7.0, "How long completed jobs are kept."
+    )
+    failed_retention_days: float = _setting(
+        "JOBYARD_FAILED_RETENTION_DAYS", _seconds(0, 36500), 90.0, "How long failed jobs are kept."
+    )
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> Settings:
+        """Settings from environment variables; an empty variable counts as unset. Raises SettingsError."""
+        faults: list[str] = []
+        values: dict[str, Any] = {}
+        for f in fields(cls):
+            held = environment.get(f.metadata["variable"], "")
+            if held == "":
+                continue
+            try:
+                values[f.name] = f.metadata["read"](held)
+            except ValueError as expected:
+                shown = "its value" if f.metadata["secret"] else repr(held)
+                faults.append(f"{f.metadata['variable']}: {shown} cannot be used; expected {expected}")
+        settings = cls(**values)
+        faults += settings._faults_together()
+        if faults:
+            raise SettingsError(faults)
+        return settings
+
+    def _faults_together(self) -> list[str]:
+        """Settings that are fine alone and cannot be together."""
+        faults: list[str] = []
+        if self.max_bulk_bytes < self.max_payload_bytes:
+            faults.append("JOBYARD_MAX_BULK_BYTES: cannot be below JOBYARD_MAX_PAYLOAD_BYTES")
+        if self.host not in ("127.0.0.1", "::1", "localhost") and self.key is None:
+            faults.append(
+                f"HOST: {self.host!r} is reachable from other machines; set JOBYARD_KEY to a secret first, or HOST to 127.0.0.1"
+            )
+        return faults
+
+    @property
+    def direct_url(self) -> str | None:
+        """The address that passes no pooler."""
+        return self.database_direct_url or self.database_url

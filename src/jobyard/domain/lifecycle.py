@@ -1,0 +1,232 @@
+"""The state machine: what a job's status may become, why, and who decides.
+
+Everything here is pure. Functions take values and return a Change; none reads a clock, a database or a log.
+`MOVES` is the whole truth about the states: the documentation draws it, the store is tested against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, assert_never
+
+from jobyard.domain.retry import Backoff
+
+
+class Status(StrEnum):
+    """Where a job stands. A closed type: no other value is ever stored or shown."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class Reason(StrEnum):
+    """Why a job is failed; set with that status and with no other."""
+
+    NON_RETRYABLE = "non_retryable"
+    EXHAUSTED = "exhausted"
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    DEPENDENCY_FAILED = "dependency_failed"
+
+
+class Cause(StrEnum):
+    """What made a job move. Every Reason is also the cause of the move that set it."""
+
+    CLAIM = "claim"
+    RETURNED = "returned"
+    RETRY = "retry"
+    RELEASE = "release"
+    ORPHAN = "orphan"
+    CRASH = "crash"
+    REDRIVE = "redrive"
+    NON_RETRYABLE = "non_retryable"
+    EXHAUSTED = "exhausted"
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    DEPENDENCY_FAILED = "dependency_failed"
+
+
+MOVES: Mapping[tuple[Status, Status], frozenset[Cause]] = {
+    (Status.PENDING, Status.PROCESSING): frozenset({Cause.CLAIM}),
+    (Status.PROCESSING, Status.COMPLETED): frozenset({Cause.RETURNED}),
+    (Status.PROCESSING, Status.FAILED): frozenset(
+        {Cause.NON_RETRYABLE, Cause.EXHAUSTED, Cause.TIMEOUT, Cause.CRASHED, Cause.CANCELLED}
+    ),
+    (Status.PROCESSING, Status.PENDING): frozenset({Cause.RETRY, Cause.RELEASE, Cause.ORPHAN, Cause.CRASH}),
+    (Status.PENDING, Status.FAILED): frozenset({Cause.CANCELLED, Cause.EXPIRED, Cause.DEPENDENCY_FAILED}),
+    (Status.FAILED, Status.PENDING): frozenset({Cause.REDRIVE}),
+}
+
+DEAD_LETTER_REASONS = frozenset({Reason.EXHAUSTED, Reason.NON_RETRYABLE, Reason.TIMEOUT, Reason.CRASHED})
+"""A job failed for one of these is a dead letter until it is redriven or purged."""
+
+CRASHES_ALLOWED = 3
+"""The charged crash with this number fails the job."""
+
+TRUSTED, SUSPECT, SOLITARY = 0, 1, 2
+"""Suspect levels: none; was in flight when a worker died; was so twice, and from now on runs alone."""
+
+
+def is_final(status: Status) -> bool:
+    return status in (Status.COMPLETED, Status.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The handler returned. `result` is JSON text, or None for nothing to keep."""
+
+    result: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The handler raised. Tried again while tries are left."""
+
+    error: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A handler's value: try again `after` seconds from now (None: by the job's backoff). It counts as a try."""
+
+    after: float | None = None
+    message: str = "the handler asked for a retry"
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """A handler's value: this job can never succeed, do not try again."""
+
+    message: str
+    type: str = "Fail"
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The attempt ran longer than the job's `timeoutSeconds`."""
+
+    seconds: float
+
+
+Outcome = Succeeded | Failed | Retry | Fail | TimedOut
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the rules need to know of an attempt in flight, read from its locked row or held by its worker."""
+
+    attempt: int
+    max_attempts: int
+    crashes: int
+    suspect: int
+    backoff: Backoff
+
+    @property
+    def is_last(self) -> bool:
+        return self.attempt >= self.max_attempts
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What becomes of a job when an attempt ends.
+
+    `attempt` is the number of tries that count from now on; `run_in` is seconds until it may run again
+    (None when it is final); `error` is what the attempt leaves on record.
+    """
+
+    status: Status
+    cause: Cause
+    attempt: int
+    crashes: int = 0
+    suspect: int = TRUSTED
+    run_in: float | None = None
+    result: str | None = None
+    error: Mapping[str, Any] | None = None
+
+    @property
+    def reason(self) -> Reason | None:
+        return Reason(self.cause.value) if self.status is Status.FAILED else None
+
+
+def settle(standing: Standing, outcome: Outcome, chance: float) -> Change:
+    """The Change for an attempt that ended by itself, which also ends any suspicion of it.
+
+    `chance` is a random number in [0, 1) that spreads retries.
+    """
+    match outcome:
+        case Succeeded(result):
+            return Change(Status.COMPLETED, Cause.RETURNED, standing.attempt, standing.crashes, result=result)
+        case Fail(message, kind):
+            return _failed(standing, Cause.NON_RETRYABLE, {"type": kind, "message": message})
+        case Failed(error):
+            return _try_again(standing, Cause.EXHAUSTED, error, chance)
+        case Retry(after, message):
+            return _try_again(standing, Cause.EXHAUSTED, {"type": "Retry", "message": message}, chance, after)
+        case TimedOut(seconds):
+            error = {"type": "Timeout", "message": f"the attempt ran longer than {seconds:g} s"}
+            return _try_again(standing, Cause.TIMEOUT, error, chance)
+        case _:
+            assert_never(outcome)
+
+
+def release(standing: Standing) -> Change:
+    """Hand an attempt back unburnt: same count, same suspicion, at once."""
+    return Change(
+        Status.PENDING, Cause.RELEASE, standing.attempt - 1, standing.crashes, standing.suspect, run_in=0.0
+    )
+
+
+def abandon(standing: Standing, chance: float) -> Change:
+    """The Change for an attempt whose worker is gone.
+
+    Nobody knows which of a dead worker's attempts was to blame, so all go back at once and uncharged, one
+    suspect level up. A solitary job had no neighbours: now the death is charged to it.
+    """
+    if standing.suspect < SOLITARY:
+        return Change(
+            Status.PENDING,
+            Cause.ORPHAN,
+            standing.attempt - 1,
+            standing.crashes,
+            standing.suspect + 1,
+            run_in=0.0,
+            error={"type": "Orphan", "message": "the worker stopped renewing its lease"},
+        )
+    return _crash(standing, chance)
+
+
+def _crash(standing: Standing, chance: float) -> Change:
+    crashes = standing.crashes + 1
+    error = {"type": "Crash", "message": f"the worker died while running this job alone (crash {crashes})"}
+    if crashes >= CRASHES_ALLOWED:
+        return Change(Status.FAILED, Cause.CRASHED, standing.attempt, crashes, SOLITARY, error=error)
+    return Change(
+        Status.PENDING,
+        Cause.CRASH,
+        standing.attempt - 1,
+        crashes,
+        SOLITARY,
+        run_in=standing.backoff.delay(crashes, chance),
+        error=error,
+    )
+
+
+def _try_again(
+    standing: Standing, last: Cause, error: Mapping[str, Any], chance: float, after: float | None = None
+) -> Change:
+    if standing.is_last:
+        return _failed(standing, last, error)
+    delay = standing.backoff.delay(standing.attempt, chance) if after is None else after
+    return Change(Status.PENDING, Cause.RETRY, standing.attempt, standing.crashes, run_in=delay, error=error)
+
+
+def _failed(standing: Standing, cause: Cause, error: Mapping[str, Any]) -> Change:
+    return Change(Status.FAILED, cause, standing.attempt, standing.crashes, error=error)

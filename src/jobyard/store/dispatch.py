@@ -1,0 +1,187 @@
+"""The hot path: claim, settle, hand back, and the worker's own row. Every write carries the lease it is about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from jobyard.domain.errors import WorkerExpired
+from jobyard.domain.job import LaneKey
+from jobyard.domain.lifecycle import Change, Standing, Status
+from jobyard.domain.retry import Backoff
+from jobyard.store.database import Connection, repeated_when_transient, values
+from jobyard.store.lanes import Lanes
+from jobyard.store.statements import statement
+
+
+class Lane(NamedTuple):
+    id: int
+    tenant: int
+    queue: str
+    type: str
+    priority: int
+    suspect: int
+
+    @property
+    def key(self) -> LaneKey:
+        return LaneKey(self.tenant, self.queue, self.type, self.priority, self.suspect)
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """An attempt this worker owns, with what its handler needs. The columns of claim.sql, in its order."""
+
+    job: UUID
+    lease: int
+    lane: int
+    run: int
+    attempt: int
+    crashes: int
+    type: str
+    queue: str
+    payload: str
+    timeout_seconds: float
+    max_attempts: int
+    backoff_base: float
+    backoff_cap: float
+    tags: str | None
+    metadata: str | None
+    trace: str | None
+    created_at: datetime
+
+    def standing(self, suspect: int) -> Standing:
+        backoff = Backoff(self.backoff_base, self.backoff_cap)
+        return Standing(self.attempt, self.max_attempts, self.crashes, suspect, backoff)
+
+
+class Ending(NamedTuple):
+    """An attempt that ends, the lane key its job has, and what becomes of it."""
+
+    job: UUID
+    lease: int
+    lane: LaneKey
+    change: Change
+
+
+async def claim(
+    connection: Connection,
+    worker: int,
+    lanes: Sequence[int],
+    hints: Sequence[int],
+    limit: int,
+    lease_seconds: float,
+) -> list[Claimed]:
+    """Up to `limit` attempts of these lanes, each from its scan hint. Raises WorkerExpired when the worker's row is
+    gone: it must take a new id."""
+    try:
+        rows = await connection.fetch(statement("claim"), lanes, hints, limit, worker, lease_seconds)
+    except asyncpg.NotNullViolationError as refusal:
+        if refusal.column_name == "worker":
+            raise WorkerExpired(f"worker {worker} has no live row any more") from refusal
+        raise
+    return [Claimed(*row) for row in rows]
+
+
+async def settle(connection: Connection, endings: Sequence[Ending]) -> set[UUID]:
+    """End attempts for good, all or none. Jobs missing from the answer had lost their lease."""
+    ordered = sorted(endings, key=_by_job)
+    changes = [ending.change for ending in ordered]
+    rows = await repeated_when_transient(
+        lambda: connection.fetch(
+            statement("settle"),
+            [ending.job for ending in ordered],
+            [ending.lease for ending in ordered],
+            [change.status.value for change in changes],
+            [
+                change.reason.value if change.status is Status.FAILED and change.reason else None
+                for change in changes
+            ],
+            [change.result for change in changes],
+            [_text(change.error) for change in changes],
+        )
+    )
+    return set(values(rows, "job"))
+
+
+async def hand_back(connection: Connection, lanes: Lanes, endings: Sequence[Ending]) -> set[UUID]:
+    """Move attempts back in line (retry, release), in a transaction that locks first and writes second.
+    Jobs missing from the answer had lost their lease."""
+    ordered = sorted(endings, key=_by_job)
+
+    async def lock_then_move() -> set[UUID]:
+        async with connection.transaction():
+            leases = ([ending.job for ending in ordered], [ending.lease for ending in ordered])
+            held = set(values(await connection.fetch(statement("lock_held"), *leases), "job"))
+            return await move_back(connection, lanes, [ending for ending in ordered if ending.job in held])
+
+    return await repeated_when_transient(lock_then_move)
+
+
+async def move_back(connection: Connection, lanes: Lanes, endings: Sequence[Ending]) -> set[UUID]:
+    """The second half of a hand-back: the rows are locked by this transaction, in order of job."""
+    if not endings:
+        return set()
+    targets: list[int] = []
+    lane_is_new = False
+    for ending in endings:
+        lane, made = await lanes.id_of(connection, ending.lane.at_level(ending.change.suspect))
+        targets.append(lane)
+        lane_is_new |= made
+    changes = [ending.change for ending in endings]
+    moved = await connection.fetchval(
+        statement("back"),
+        [ending.job for ending in endings],
+        [ending.lease for ending in endings],
+        [change.cause.value for change in changes],
+        [change.reason.value if change.reason else None for change in changes],
+        targets,
+        [change.attempt for change in changes],
+        [change.crashes for change in changes],
+        [change.run_in or 0.0 for change in changes],
+        [_text(change.error) for change in changes],
+        list({ending.lane.type for ending in endings}),
+        lane_is_new,
+    )
+    return set(moved or ())
+
+
+async def start_worker(
+    connection: Connection, name: str, types: Iterable[str], concurrency: int, lease_seconds: float
+) -> int:
+    """A new worker id; its leases live as long as it beats."""
+    return await connection.fetchval(statement("worker_start"), name, list(types), concurrency, lease_seconds)
+
+
+async def beat(connection: Connection, worker: int, lease_seconds: float) -> bool:
+    """Renew the leases of this worker. False: they are all lost."""
+    return await connection.fetchval(statement("worker_beat"), worker, lease_seconds) is not None
+
+
+async def set_idle(connection: Connection, worker: int, idle: bool) -> None:
+    await connection.execute(statement("worker_idle"), worker, idle)
+
+
+async def stop_worker(connection: Connection, worker: int) -> None:
+    await connection.execute(statement("worker_stop"), worker)
+
+
+async def held_by(connection: Connection, worker: int) -> dict[UUID, int]:
+    """The lease of each attempt that the database believes this worker runs."""
+    return {row["job"]: row["lease"] for row in await connection.fetch(statement("worker_holds"), worker)}
+
+
+async def lanes_of(connection: Connection, types: Iterable[str]) -> list[Lane]:
+    return [Lane(*row) for row in await connection.fetch(statement("lanes"), list(types))]
+
+
+def _by_job(ending: Ending) -> bytes:
+    return ending.job.bytes
+
+
+def _text(error: Any) -> str | None:
+    return None if error is None else json.dumps(error)

@@ -1,0 +1,97 @@
+"""Looking at jobs. Each read is one statement, so one snapshot: a job that moves meanwhile is seen in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from jobyard.domain.lifecycle import Status
+from jobyard.store.database import Connection
+from jobyard.store.statements import statement
+
+EXAMINE_ROWS = 10_000
+"""How many candidates a list looks at for one page, at most."""
+
+NEWEST = UUID(int=(1 << 128) - 1)
+NEWEST_LEASE = (1 << 63) - 1
+
+_SOURCES = {
+    None: "SELECT id AS job FROM jobyard.job WHERE id < $2",
+    Status.PENDING: "SELECT job FROM (SELECT job FROM jobyard.ready UNION ALL SELECT job FROM jobyard.scheduled) w"
+    " WHERE job < $2",
+    Status.PROCESSING: "SELECT job FROM jobyard.active WHERE job < $2",
+    Status.COMPLETED: "SELECT job FROM jobyard.done WHERE job < $2 AND status = 'completed'",
+    Status.FAILED: "SELECT job FROM jobyard.done WHERE job < $2 AND status = 'failed'",
+}
+"""Where a list of jobs with this status starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which jobs to list. `metadata` is JSON text of the pairs that must all be there."""
+
+    status: Status | None = None
+    type: str | None = None
+    queue: str | None = None
+    tag: str | None = None
+    metadata: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`rows` as list.sql selects them; `last` is the id behind which the next page starts, None at the end."""
+
+    rows: list[asyncpg.Record]
+    last: UUID | None
+
+
+def list_statement(status: Status | None) -> str:
+    return statement("list").replace("{source}", _SOURCES[status])
+
+
+async def get(connection: Connection, job: UUID, tenant: int) -> asyncpg.Record | None:
+    """The columns of get.sql, or None for no such job."""
+    return await connection.fetchrow(statement("get"), job, tenant)
+
+
+async def list_jobs(
+    connection: Connection, tenant: int, filters: Filters, below: UUID, size: int, examine: int = EXAMINE_ROWS
+) -> Page:
+    """Up to `size` jobs with ids below `below`, newest first. A page may be short and still have a successor."""
+    found = await connection.fetch(
+        list_statement(filters.status),
+        tenant,
+        below,
+        examine,
+        size + 1,
+        filters.status.value if filters.status else None,
+        filters.type,
+        filters.queue,
+        filters.tag,
+        filters.metadata,
+        filters.created_after,
+        filters.created_before,
+    )
+    rows = [row for row in found if row["id"] is not None]
+    if len(rows) > size:
+        return Page(rows[:size], rows[size - 1]["id"])
+    return Page(rows, found[0]["examined"])
+
+
+async def attempts(connection: Connection, job: UUID, below: int, size: int) -> list[asyncpg.Record]:
+    """The columns of attempts.sql, newest first, at most `size`."""
+    return await connection.fetch(statement("attempts"), job, below, size)
+
+
+async def finished(connection: Connection, waited_for: Sequence[tuple[UUID, int]]) -> list[tuple[UUID, int]]:
+    """Which of these (job, run) are over."""
+    rows = await connection.fetch(
+        statement("finished"), [job for job, _ in waited_for], [run for _, run in waited_for]
+    )
+    return [(row["job"], row["run"]) for row in rows]

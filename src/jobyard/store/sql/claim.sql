@@ -1,0 +1,32 @@
+-- Take up to $3 ready jobs of the lanes $1, in the order given, each from its scan hint $2: the highest seq this
+-- worker has claimed there. Starting at the hint passes over the dead index entries of what was claimed before.
+-- The worker column proves that worker $4 is alive: without a live row it is NULL and the whole claim rolls back.
+-- An empty poll writes nothing, not even a lock. ctid arrays and OFFSET 0 pin the plan: statements prepared on
+-- empty tables otherwise chose joins that ran 8 times slower.
+-- $5: seconds of a lease.
+WITH taken AS (
+    DELETE FROM jobyard.ready WHERE ctid = ANY (ARRAY(
+        SELECT head.ctid
+        FROM unnest($1::int[], $2::bigint[]) AS l (lane, hint),
+             LATERAL (SELECT r.ctid FROM jobyard.ready r WHERE r.lane = l.lane AND r.seq > l.hint
+                      ORDER BY r.seq LIMIT $3 FOR UPDATE SKIP LOCKED) head
+        LIMIT $3))
+    RETURNING job, lane, seq, run, attempt, crashes
+), wanted AS MATERIALIZED (
+    SELECT t.*, j.tenant, j.type, j.queue, j.payload, j.timeout_seconds, j.max_attempts, j.backoff_base,
+           j.backoff_cap, j.tags, j.metadata, j.trace, j.created_at
+    FROM taken t
+    LEFT JOIN LATERAL (SELECT * FROM jobyard.job WHERE id = t.job OFFSET 0) j ON true
+), held AS (
+    INSERT INTO jobyard.active (job, lease, worker, deadline, tenant, lane, run, attempt, crashes)
+    SELECT job, seq,
+           (SELECT id FROM jobyard.worker WHERE id = $4 AND expires_at > now() FOR KEY SHARE),
+           now() + make_interval(secs => timeout_seconds + $5), tenant, lane, run, attempt + 1, crashes
+    FROM wanted
+), told AS (
+    INSERT INTO jobyard.event (tenant, kind, jobs, attempts)
+    SELECT tenant, 'started', array_agg(job), array_agg(attempt + 1) FROM wanted GROUP BY tenant
+)
+SELECT job, seq AS lease, lane, run, attempt + 1 AS attempt, crashes, type, queue, payload, timeout_seconds,
+       max_attempts, backoff_base, backoff_cap, tags, metadata, trace, created_at
+FROM wanted;
