@@ -13,8 +13,10 @@ from jobyard.config import without_password
 from jobyard.domain.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
     Pool = asyncpg.Pool[asyncpg.Record]
-    Connection = asyncpg.Connection[asyncpg.Record]
+    Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
 else:
     Pool, Connection = asyncpg.Pool, asyncpg.Connection
 
@@ -89,7 +91,7 @@ async def open_pool(
     return pool
 
 
-async def connect(url: str, *, hot: bool, name: str) -> Connection:
+async def connect(url: str, *, hot: bool, name: str) -> asyncpg.Connection[asyncpg.Record]:
     """One connection of its own, for those that must not wait for a pool (heartbeat, listener)."""
     return await asyncpg.connect(
         url,
@@ -106,7 +108,7 @@ async def borrowed(pool: Pool, timeout: float) -> AsyncGenerator[Connection]:
     """A connection of the pool. Trouble on the way or during its use is raised as DatabaseUnavailable."""
     try:
         async with pool.acquire(timeout=timeout) as connection:
-            yield connection  # pyright: ignore[reportReturnType] - a pool's proxy passes every call on to its connection
+            yield connection
     except GONE as trouble:
         raise DatabaseUnavailable(why(trouble)) from trouble
 

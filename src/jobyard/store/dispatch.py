@@ -59,6 +59,25 @@ class Claimed(msgspec.Struct, frozen=True):
         return Standing(self.attempt, self.max_attempts, self.crashes, suspect, backoff)
 
 
+class Held(NamedTuple):
+    """An attempt in flight as its row tells it."""
+
+    job: UUID
+    lease: int
+    lane: LaneKey
+    standing: Standing
+
+    @classmethod
+    def read(cls, row: asyncpg.Record) -> Held:
+        lane = LaneKey(row["tenant"], row["queue"], row["type"], row["priority"], row["suspect"])
+        backoff = Backoff(row["backoff_base"], row["backoff_cap"])
+        standing = Standing(row["attempt"], row["max_attempts"], row["crashes"], lane.suspect, backoff)
+        return cls(row["job"], row["lease"], lane, standing)
+
+    def ended(self, change: Change) -> Ending:
+        return Ending(self.job, self.lease, self.lane, change)
+
+
 class Ending(NamedTuple):
     """An attempt that ends, the lane key its job has, and what becomes of it."""
 
@@ -126,12 +145,9 @@ async def move_back(connection: Connection, lanes: Lanes, endings: Sequence[Endi
     """The second half of a hand-back: the rows are locked by this transaction, in order of job."""
     if not endings:
         return set()
-    targets: list[int] = []
-    lane_is_new = False
-    for ending in endings:
-        lane, made = await lanes.id_of(connection, ending.lane.at_level(ending.change.suspect))
-        targets.append(lane)
-        lane_is_new |= made
+    keys = [ending.lane.at_level(ending.change.suspect) for ending in endings]
+    # Each key once: asked again, a lane that this transaction has just made would look like anybody's.
+    found = {key: await lanes.id_of(connection, key) for key in dict.fromkeys(keys)}
     changes = [ending.change for ending in endings]
     moved = await connection.fetchval(
         statement("back"),
@@ -139,13 +155,13 @@ async def move_back(connection: Connection, lanes: Lanes, endings: Sequence[Endi
         [ending.lease for ending in endings],
         [change.cause.value for change in changes],
         [change.reason.value if change.reason else None for change in changes],
-        targets,
+        [found[key][0] for key in keys],
         [change.attempt for change in changes],
         [change.crashes for change in changes],
         [change.run_in or 0.0 for change in changes],
         [_text(change.error) for change in changes],
         list({ending.lane.type for ending in endings}),
-        lane_is_new,
+        any(made for _, made in found.values()),
     )
     return set(moved or ())
 
@@ -170,9 +186,9 @@ async def stop_worker(connection: Connection, worker: int) -> None:
     await connection.execute(statement("worker_stop"), worker)
 
 
-async def held_by(connection: Connection, worker: int) -> dict[UUID, int]:
-    """The lease of each attempt that the database believes this worker runs."""
-    return {row["job"]: row["lease"] for row in await connection.fetch(statement("worker_holds"), worker)}
+async def held_by(connection: Connection, worker: int) -> list[Held]:
+    """The attempts that the database believes this worker runs."""
+    return [Held.read(row) for row in await connection.fetch(statement("worker_holds"), worker)]
 
 
 async def lanes_of(connection: Connection, types: Iterable[str]) -> list[Lane]:

@@ -58,6 +58,8 @@ class Intake:
         self._timeout = timeout
         self._waiting: deque[tuple[NewJob, asyncio.Future[Created]]] = deque()
         self._flushes: set[asyncio.Task[None]] = set()
+        self._untold: set[int] = set()
+        """New lanes that no flush has told the workers of yet: the first one may have been refused."""
 
     async def create(self, job: NewJob) -> Created:
         """One job, in the next flush. Raises Overloaded when the bounded queue is full."""
@@ -68,7 +70,6 @@ class Intake:
         if len(self._flushes) < FLUSHES_IN_FLIGHT:
             task = asyncio.create_task(self._flush_until_empty(), name="flush")
             self._flushes.add(task)
-            task.add_done_callback(self._flushes.discard)
         return await future
 
     async def create_many(self, jobs: Sequence[NewJob]) -> list[Answer]:
@@ -95,6 +96,9 @@ class Intake:
                     future.set_result(answer)
                 else:
                     future.set_exception(answer)
+        # In the same step as the look at the queue: a done callback would come after a client that creates again
+        # at once, who would count on this flush.
+        self._flushes = {task for task in self._flushes if task is not asyncio.current_task()}
 
     async def _answers(self, jobs: Sequence[NewJob]) -> list[Answer]:
         """One answer a job. A repeat of a key within the flush takes the answer of its first use."""
@@ -138,16 +142,17 @@ class Intake:
 
     async def _insert(self, connection: Connection, jobs: Sequence[NewJob]) -> list[Answer]:
         lanes: list[int] = []
-        lane_is_new = False
         for job in jobs:
             lane = self._lanes.known(job.lane)
             if lane is None:
                 lane, made = await self._lanes.id_of(connection, job.lane)
-                lane_is_new |= made
+                if made:
+                    self._untold.add(lane)
             lanes.append(lane)
         created: list[UUID] | None = await connection.fetchval(
-            statement("create"), *_columns(jobs, lanes), lane_is_new, IDEMPOTENCY_HOURS
+            statement("create"), *_columns(jobs, lanes), not self._untold.isdisjoint(lanes), IDEMPOTENCY_HOURS
         )
+        self._untold.difference_update(lanes)
         inserted = set(created or ())
         return [
             Created(job.id) if job.id in inserted else await self._existing(connection, job) for job in jobs

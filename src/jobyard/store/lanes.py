@@ -35,5 +35,7 @@ class Lanes:
                 f"this tenant already uses {self._limit} combinations of queue, type and priority; reuse one of them",
                 "/queue",
             )
-        self._known[key] = found
+        # A lane made inside a transaction is gone if that rolls back, and a job put into it then would be lost.
+        if made is None or not connection.is_in_transaction():
+            self._known[key] = found
         return found, made is not None

@@ -9,11 +9,9 @@ from datetime import datetime
 
 import asyncpg
 
-from jobyard.domain.job import LaneKey
-from jobyard.domain.lifecycle import Cause, Change, Standing, TimedOut, abandon, settle
-from jobyard.domain.retry import Backoff
+from jobyard.domain.lifecycle import Cause, TimedOut, abandon, settle
 from jobyard.store.database import Connection, repeated_when_transient, values
-from jobyard.store.dispatch import Ending, move_back
+from jobyard.store.dispatch import Ending, Held, move_back
 from jobyard.store.lanes import Lanes
 from jobyard.store.statements import statement
 
@@ -66,16 +64,10 @@ async def sweep(connection: Connection, lanes: Lanes, now: datetime | None = Non
 
 
 def _ending(row: asyncpg.Record) -> Ending:
-    lane = LaneKey(row["tenant"], row["queue"], row["type"], row["priority"], row["suspect"])
-    backoff = Backoff(row["backoff_base"], row["backoff_cap"])
-    standing = Standing(row["attempt"], row["max_attempts"], row["crashes"], row["suspect"], backoff)
-    return Ending(row["job"], row["lease"], lane, _change(row, standing))
-
-
-def _change(row: asyncpg.Record, standing: Standing) -> Change:
+    held = Held.read(row)
     if row["overdue"]:
-        return settle(standing, TimedOut(row["timeout_seconds"]), random.random())
-    return abandon(standing, random.random())
+        return held.ended(settle(held.standing, TimedOut(row["timeout_seconds"]), random.random()))
+    return held.ended(abandon(held.standing, random.random()))
 
 
 async def delete_finished(connection: Connection, completed_seconds: float, failed_seconds: float) -> int:

@@ -34,6 +34,6 @@ WITH ended AS MATERIALIZED (
     GROUP BY tenant, kind
 )
 SELECT array_agg(job) AS moved,
-       jobyard.wake(array_agg(DISTINCT lane) FILTER (WHERE reason IS NULL AND run_at IS NULL),
+       jobyard.wake(array_agg(DISTINCT lane) FILTER (WHERE $11 OR (reason IS NULL AND run_at IS NULL)),
                     $10::text[], count(*)::int, $11)
 FROM ended;

@@ -41,6 +41,6 @@ WITH asked AS MATERIALIZED (
     SELECT tenant, 'created', array_agg(id), array_agg(0) FROM new GROUP BY tenant
 )
 SELECT array_agg(id) AS created,
-       jobyard.wake(array_agg(DISTINCT lane) FILTER (WHERE run_at IS NULL OR run_at <= now()),
+       jobyard.wake(array_agg(DISTINCT lane) FILTER (WHERE $19 OR run_at IS NULL OR run_at <= now()),
                     array_agg(DISTINCT type), count(*)::int, $19)
 FROM new;

@@ -1,0 +1,112 @@
+"""Wake-ups by LISTEN and NOTIFY: the default bus, with nothing to install."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from jobyard import telemetry
+from jobyard.loop import backoff
+from jobyard.ports import Clock, WakeUp
+from jobyard.telemetry import LogEvent
+
+CHANNEL = "jobyard_ready"
+CHECK_SECONDS = 5.0
+"""How often the listener sends itself a notification, and how long it waits for it: a connection that froze without
+a reset is noticed within twice this."""
+
+CONNECT_SECONDS = 5.0
+
+
+def parse_wake(message: str) -> WakeUp:
+    """`lanes|workers`, each a comma-separated list of numbers, or `*` for any. Garbage wakes everybody."""
+    lanes, _, workers = message.partition("|")
+    try:
+        return WakeUp(_numbers(lanes), _numbers(workers))
+    except ValueError:
+        return WakeUp()
+
+
+def _numbers(text: str) -> frozenset[int]:
+    return frozenset() if text in ("", "*") else frozenset(map(int, text.split(",")))
+
+
+class PostgresBus:
+    """One listening connection a process. It needs an address that passes no transaction pooler."""
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        self._url = url
+        self._clock = clock
+        self._healthy = False
+
+    @property
+    def healthy(self) -> bool:
+        return self._healthy
+
+    @asynccontextmanager
+    async def subscribe(self, on_wake: Callable[[WakeUp], None]) -> AsyncGenerator[None]:
+        task = asyncio.create_task(self._listen_for_ever(on_wake), name="listener")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _listen_for_ever(self, on_wake: Callable[[WakeUp], None]) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._listen(on_wake)
+            except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as trouble:
+                failures = 1 if self._healthy else failures + 1
+                if failures == 1:
+                    telemetry.warning(LogEvent.LISTENER_LOST, error=f"{type(trouble).__name__}: {trouble}")
+            finally:
+                self._healthy = False
+            await self._clock.sleep(backoff(failures))
+
+    async def _listen(self, on_wake: Callable[[WakeUp], None]) -> None:
+        """Listen until the connection is lost, which raises."""
+        connection = await asyncpg.connect(
+            self._url, timeout=CONNECT_SECONDS, server_settings={"application_name": "jobyard listener"}
+        )
+        try:
+            heard = asyncio.Event()
+            own_channel = f"jobyard_check_{connection.get_server_pid()}"
+
+            def hear(_connection: object, _pid: int, channel: str, payload: object) -> None:
+                if channel == own_channel:
+                    heard.set()
+                else:
+                    on_wake(parse_wake(str(payload)))
+
+            await connection.add_listener(CHANNEL, hear)
+            await connection.add_listener(own_channel, hear)
+            telemetry.info(LogEvent.LISTENER_BACK)
+            self._healthy = True
+            on_wake(WakeUp())
+            while True:
+                await self._check(connection, own_channel, heard)
+                await self._clock.sleep(CHECK_SECONDS)
+        finally:
+            await _close(connection)
+
+    async def _check(self, connection: Any, channel: str, heard: asyncio.Event) -> None:
+        heard.clear()
+        async with asyncio.timeout(CHECK_SECONDS):
+            await connection.execute("SELECT pg_notify($1, '')", channel)
+            await heard.wait()
+
+
+async def _close(connection: Any) -> None:
+    """Without waiting for a server that may be frozen."""
+    try:
+        await connection.close(timeout=1)
+    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.terminate()

@@ -1,0 +1,5 @@
+"""`python -m jobyard.cli`."""
+
+from jobyard.cli.app import main
+
+main()

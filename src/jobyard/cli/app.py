@@ -1,0 +1,60 @@
+"""All commands, and the way in."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Annotated
+
+import typer
+
+from jobyard.cli import processes
+from jobyard.cli.create import create
+from jobyard.cli.endings import EPILOG, Commands
+from jobyard.cli.get import get
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("jobyard"))
+        raise typer.Exit
+
+
+@app.callback(epilog=EPILOG)
+def jobyard(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """A job backend over plain HTTP. `create` and `get` talk to the server at JOBYARD_URL (http://localhost:3000)."""
+
+
+for command in (
+    processes.dev,
+    processes.api,
+    processes.worker,
+    processes.maintain,
+    processes.migrate,
+    create,
+    get,
+    processes.bench,
+):
+    app.command()(command)
+
+
+def main() -> None:
+    """The command `jobyard`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no crash where the terminal is not UTF-8
+    app(prog_name="jobyard")

@@ -1,0 +1,228 @@
+"""`Client`: the HTTP contract as Python calls."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Generic, Self, TypeVar, Unpack
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from jobyard.client.errors import ApiError, NotJobyard
+from jobyard.client.shapes import Created, Event, Job, JobFilters, JobOptions, Page, Problem, Refused
+from jobyard.client.transport import OnRetry, Transport, is_header_text
+from jobyard.client.wire import Batch, batches, bulk_body, bulk_item, camel_case, encode
+
+T = TypeVar("T")
+# Named here because inside the class `list` is the call.
+Outcomes = list[Created | Refused]
+Attempts = list[dict[str, Any]]
+Events = list[Event]
+
+FINAL_STATUSES = ("completed", "failed")
+LONGEST_WAIT_SECONDS = 60
+EARLY_ANSWER_PAUSE_SECONDS = 0.2
+# The body as a whole was refused, so the fault of one item may stand for all.
+WHOLE_BODY_REFUSALS = (400, 413, 422)
+
+
+class _BulkItem(msgspec.Struct):
+    id: str | None = None
+    status: str | None = None
+    problem: Problem | None = None
+
+    def outcome(self) -> Created | Refused:
+        if self.id is not None and self.status is not None:
+            return Created(id=self.id, status=self.status)
+        return Refused(problem=self.problem or Problem(code="unknown", title="The server gave no reason."))
+
+
+class _BulkAnswer(msgspec.Struct):
+    items: list[_BulkItem]
+
+
+class _Status(msgspec.Struct):
+    status: str
+
+
+class _Rows(msgspec.Struct, Generic[T], rename="camel"):
+    items: list[T]
+    next_page_token: str | None = None
+
+
+class Client:
+    """A Jobyard server, over HTTP.
+
+    Reads, and creates whose every job carries an idempotency key, are tried again for `retry_seconds` while the
+    server is away or asks for patience (`Retry-After`); anything else is sent once. `on_retry` hears of each
+    failure that will be tried again, and the pause in seconds. Raises ValueError for an address or a key that
+    cannot be; calls raise ClientError. Not safe to share between threads.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://localhost:3000",
+        key: str | None = None,
+        *,
+        retry_seconds: float = 30.0,
+        on_retry: OnRetry | None = None,
+    ) -> None:
+        self._transport = Transport(url, key, retry_seconds, on_retry)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def create(
+        self,
+        type: str,  # noqa: A002 - the vocabulary's word, and the JSON name
+        payload: Any,
+        *,
+        idempotency_key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Created:
+        """One job, committed when this returns. With an idempotency key (1 to 255 printable ASCII characters, kept
+        24 h) the same call made twice makes one job. Raises ValueError for values that JSON cannot say."""
+        response = self._transport.send(
+            "POST",
+            "/api/jobs",
+            repeatable=idempotency_key is not None,
+            content=encode({"type": type, "payload": payload, **camel_case(options)}),
+            headers=_json_headers(idempotency_key),
+        )
+        created = self._transport.read(response, Created)
+        return msgspec.structs.replace(
+            created, replayed=response.headers.get("Idempotency-Replayed") == "true"
+        )
+
+    def create_many(self, jobs: Iterable[Mapping[str, Any]]) -> Outcomes:
+        """Many jobs; the outcomes in the order given. See `create_each`."""
+        return list(self.create_each(jobs))
+
+    def create_each(self, jobs: Iterable[Mapping[str, Any]]) -> Iterator[Created | Refused]:
+        """Many jobs, streamed: takes as many as fill a request (1,000 jobs, 16 MiB), sends it, gives the outcomes
+        in order, and goes on. A job is a whole body as the API takes it, e.g. `{"type": "email", "payload": {},
+        "maxAttempts": 3, "idempotencyKey": "order-17"}`."""
+        for batch in batches(map(bulk_item, jobs)):
+            yield from self._create_batch(batch)
+
+    def get(self, job_id: str, wait: float | None = None) -> Job:
+        """A job; with `wait`, as soon as it is completed or failed, or as it is after that many seconds."""
+        return self._transport.read(self._job(job_id, wait), Job)
+
+    def get_json(self, job_id: str, wait: float | None = None) -> bytes:
+        """Like `get`, as the server wrote it: the payload byte for byte, and fields this version does not know."""
+        return self._job(job_id, wait).content
+
+    def attempts(self, job_id: str) -> Attempts:
+        """The attempts of a job as the API gives them, those of earlier runs included."""
+        return list(self._every(f"{_job_path(job_id)}/attempts", _Rows[dict[str, Any]]))
+
+    def events(self, job_id: str) -> Events:
+        """What happened to a job."""
+        return list(self._every(f"{_job_path(job_id)}/events", _Rows[Event]))
+
+    def list(self, **filters: Unpack[JobFilters]) -> Page:
+        """One page of jobs, newest first."""
+        response = self._transport.send("GET", "/api/jobs", repeatable=True, params=_query(filters))
+        return self._transport.read(response, Page)
+
+    def ping(self) -> None:
+        """Raises ServerUnreachable, at once, if nothing answers at the address."""
+        # Whatever answers is good enough here; the call that follows says more.
+        with contextlib.suppress(ApiError, NotJobyard):
+            self._transport.send("GET", "/healthz", repeatable=False)
+
+    def _create_batch(self, batch: Batch) -> Iterator[Created | Refused]:
+        try:
+            response = self._transport.send(
+                "POST",
+                "/api/jobs/bulk",
+                repeatable=all(item.keyed for item in batch),
+                content=bulk_body(batch),
+                headers=_json_headers(None),
+            )
+        except ApiError as refusal:
+            yield from self._create_halves(batch, refusal)
+        else:
+            yield from self._outcomes(response, len(batch))
+
+    def _create_halves(self, batch: Batch, refusal: ApiError) -> Iterator[Created | Refused]:
+        """Looks for the item that had the whole request refused: alone at last, only it is."""
+        if refusal.status not in WHOLE_BODY_REFUSALS:
+            raise refusal
+        if len(batch) == 1:
+            yield Refused(problem=refusal.problem)
+            return
+        middle = len(batch) // 2
+        yield from self._create_batch(batch[:middle])
+        yield from self._create_batch(batch[middle:])
+
+    def _outcomes(self, response: httpx.Response, expected: int) -> Iterator[Created | Refused]:
+        items = self._transport.read(response, _BulkAnswer).items
+        if len(items) != expected:
+            raise NotJobyard(self._transport.url, f"{len(items)} answers to {expected} jobs")
+        return (item.outcome() for item in items)
+
+    def _job(self, job_id: str, wait: float | None) -> httpx.Response:
+        deadline = time.monotonic() + (wait or 0)
+        while True:
+            response = self._job_within(job_id, deadline - time.monotonic())
+            status = self._transport.read(response, _Status).status
+            if status in FINAL_STATUSES or time.monotonic() >= deadline:
+                return response
+            # A server that stops answers before the wait is over; its successor is asked, without haste.
+            time.sleep(EARLY_ANSWER_PAUSE_SECONDS)
+
+    def _job_within(self, job_id: str, seconds: float) -> httpx.Response:
+        wait = min(max(0, math.ceil(seconds)), LONGEST_WAIT_SECONDS)
+        headers = {"Prefer": f"wait={wait}"} if wait else None
+        return self._transport.send("GET", _job_path(job_id), repeatable=True, headers=headers, wait=wait)
+
+    def _every(self, path: str, shape: type[_Rows[T]]) -> Iterator[T]:
+        """The items of all pages."""
+        params: dict[str, str] = {}
+        while True:
+            response = self._transport.send("GET", path, repeatable=True, params=params)
+            page = self._transport.read(response, shape)
+            yield from page.items
+            if page.next_page_token is None:
+                return
+            params = {"pageToken": page.next_page_token}
+
+
+def _job_path(job_id: str) -> str:
+    # Even when quoted, these would lead to another path than that of a job.
+    if not job_id.strip(".") or "/" in job_id:
+        raise ValueError(f"{job_id!r} is no id")
+    return f"/api/jobs/{quote(job_id, safe='')}"
+
+
+def _json_headers(idempotency_key: str | None) -> dict[str, str]:
+    headers = {"Content-Type": "application/json"}
+    if idempotency_key is not None:
+        if not 1 <= len(idempotency_key) <= 255 or not is_header_text(idempotency_key):
+            raise ValueError("an idempotency key is 1 to 255 printable ASCII characters")
+        headers["Idempotency-Key"] = idempotency_key
+    return headers
+
+
+def _query(filters: JobFilters) -> dict[str, str]:
+    named = camel_case(filters)
+    for key, value in named.pop("metadata", {}).items():
+        named[f"metadata.{key}"] = value
+    return {name: _text(value) for name, value in named.items()}
+
+
+def _text(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

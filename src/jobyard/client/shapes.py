@@ -1,0 +1,137 @@
+"""What the server says and what it may be asked, as values: JSON names in camelCase, attributes in snake_case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, TypedDict
+
+import msgspec
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A value with attributes that is also read like a dict, by JSON name: `job.created_at`, `job["createdAt"]`.
+
+    Fields that this version does not know are ignored, so that a newer server can be talked to."""
+
+    def keys(self) -> Iterator[str]:
+        return iter(self.__struct_encode_fields__)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.__struct_encode_fields__:
+            raise KeyError(name)
+        return getattr(self, self.__struct_fields__[self.__struct_encode_fields__.index(name)])
+
+
+class Fault(Record, frozen=True):
+    """One thing wrong with a request. `pointer` is a JSON pointer into the body."""
+
+    pointer: str = ""
+    detail: str = ""
+
+
+class Problem(Record, frozen=True):
+    """Why the server refused (RFC 9457). `code` is stable; `request_id` finds the request in the server's log."""
+
+    code: str
+    title: str = ""
+    status: int | None = None
+    detail: str | None = None
+    errors: list[Fault] = []
+    request_id: str | None = None
+
+    def __str__(self) -> str:
+        faults = "; ".join(f"{fault.pointer}: {fault.detail}" for fault in self.errors)
+        return ": ".join(part for part in (self.code, self.detail or self.title, faults) if part)
+
+
+class Created(Record, frozen=True):
+    """A job that the server has committed. `replayed`: the idempotency key was known and no new job was made."""
+
+    id: str
+    status: str
+    replayed: bool = False
+
+
+class Refused(Record, frozen=True):
+    """An item of a bulk that did not become a job; the other items are not harmed by it."""
+
+    problem: Problem
+
+
+class Job(Record, frozen=True):
+    """A job as it stands. In lists `payload` and `result` are left out, hence None."""
+
+    id: str
+    type: str
+    status: str
+    queue: str | None = None
+    priority: int | None = None
+    payload: Any = None
+    result: Any = None
+    error: Any = None
+    reason: str | None = None
+    run: int | None = None
+    attempt: int | None = None
+    max_attempts: int | None = None
+    timeout_seconds: float | None = None
+    run_at: datetime | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    cancel_requested: bool = False
+    progress: Any = None
+    dead_letter: bool = False
+    tags: list[str] | None = None
+    metadata: dict[str, str] | None = None
+
+
+class Page(Record, frozen=True):
+    """Jobs, newest first. `next_page_token` goes into the next `list` with the same filters; None: no more."""
+
+    items: list[Job]
+    next_page_token: str | None = None
+
+
+class Event(Record, frozen=True):
+    """One fact about a job, e.g. `job.completed`."""
+
+    id: str
+    type: str
+    time: datetime
+    job_id: str
+    data: Any = None
+
+
+class Backoff(TypedDict, total=False):
+    """Exponential with full jitter, between these two."""
+
+    base_seconds: float
+    cap_seconds: float
+
+
+class JobOptions(TypedDict, total=False):
+    """How a job runs. What is left out (or None) is the server's default."""
+
+    queue: str | None
+    priority: int | None
+    run_at: datetime | str | None
+    delay_seconds: float | None
+    timeout_seconds: float | None
+    max_attempts: int | None
+    backoff: Backoff | None
+    tags: list[str] | None
+    metadata: dict[str, str] | None
+
+
+class JobFilters(TypedDict, total=False):
+    """Which jobs `list` gives; all must hold. `page_size` is 1 to 1,000 (50)."""
+
+    status: str | None
+    type: str | None
+    queue: str | None
+    tag: str | None
+    metadata: dict[str, str] | None
+    created_after: datetime | str | None
+    created_before: datetime | str | None
+    page_size: int | None
+    page_token: str | None

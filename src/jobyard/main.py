@@ -1,0 +1,188 @@
+"""The composition root: Settings in, a running process out. Each function returns the process's exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import asyncpg
+
+from jobyard.bus.postgres import PostgresBus
+from jobyard.clock import SystemClock
+from jobyard.config import Settings, without_password
+from jobyard.dev import Dev
+from jobyard.handlers.email import Mailer
+from jobyard.health import health_server
+from jobyard.maintain import maintainer as maintaining
+from jobyard.process import OK, StartError, run_process, until_stopped
+from jobyard.store import migrate as migrating
+from jobyard.store.database import GONE, connect, open_pool, why
+from jobyard.store.lanes import Lanes
+from jobyard.worker import pool as working
+from jobyard.worker.handlers import HandlerError, Handlers, registered
+from jobyard.worker.heartbeat import Heartbeat
+
+
+GARBAGE_THRESHOLD = 50_000
+
+
+def api(settings: Settings) -> int:
+    """Serve the HTTP API until SIGTERM or SIGINT."""
+    return run_process(lambda stop: _serve(settings, stop))
+
+
+def worker(settings: Settings) -> int:
+    """Run jobs until SIGTERM or SIGINT."""
+    return run_process(lambda stop: _work(settings, stop))
+
+
+def maintain(settings: Settings) -> int:
+    """Promote, sweep and delete until SIGTERM or SIGINT."""
+    return run_process(lambda stop: _maintain(settings, stop))
+
+
+def migrate(settings: Settings, *, as_json: bool = False) -> int:
+    """Bring the schema of DATABASE_URL up to date."""
+    return run_process(lambda stop: _migrate(_direct(settings), as_json))
+
+
+def dev(settings: Settings) -> int:
+    """Everything on this machine, with an embedded PostgreSQL unless DATABASE_URL names another."""
+    return run_process(lambda stop: Dev(settings).run(stop))
+
+
+async def _serve(settings: Settings, stop: asyncio.Event) -> int:
+    from jobyard.api.app import create_app  # the other processes do without Starlette and uvicorn
+    from jobyard.api.server import Server
+
+    url = _database(settings)
+    await require_current_schema(url)
+    pooler = settings.pooler is not None
+    pool = await open_pool(
+        url,
+        size=settings.database_pool,
+        hot=True,
+        pooler=pooler,
+        name="jobyard api",
+        command_timeout=settings.database_timeout_seconds,
+    )
+    app = create_app(settings, pool, Lanes(), SystemClock())
+    await Server(app, settings).serve(stop)
+    pool.terminate()
+    return OK
+
+
+async def _work(settings: Settings, stop: asyncio.Event) -> int:
+    # What was imported lives for ever, and attempts make little cyclic garbage: collecting often cost a third of the
+    # worker's time a job.
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
+    clock = SystemClock()
+    url = _direct(settings)
+    await require_current_schema(url)
+    mailer = Mailer(settings.smtp_url, settings.smtp_from, settings.home / "outbox")
+    handlers = load_handlers(settings, mailer)
+    pool = await open_pool(url, size=working.CONNECTIONS, hot=True, name="jobyard worker")
+    options = working.WorkerOptions(
+        settings.concurrency, settings.lease_seconds, settings.grace_seconds, settings.max_payload_bytes
+    )
+    process = working.Worker(
+        pool,
+        PostgresBus(url, clock),
+        clock,
+        handlers,
+        options,
+        lambda on_expired: Heartbeat(url, settings.lease_seconds, on_expired),
+    )
+    async with health_server(settings.host, settings.health_port, lambda: process.ready):
+        await until_stopped(process.run(), process.stop, stop)
+    await mailer.close()
+    pool.terminate()
+    if process.must_exit:
+        # Threads that never return would keep the interpreter from ending.
+        os._exit(process.exit_code)
+    return process.exit_code
+
+
+async def _maintain(settings: Settings, stop: asyncio.Event) -> int:
+    url = _direct(settings)
+    await require_current_schema(url)
+    pool = await open_pool(url, size=maintaining.CONNECTIONS, hot=True, name="jobyard maintain")
+    process = maintaining.Maintainer(
+        pool, SystemClock(), settings.completed_retention_days, settings.failed_retention_days
+    )
+    async with health_server(settings.host, settings.health_port, lambda: process.ready):
+        await until_stopped(process.run(), process.stop, stop)
+    pool.terminate()
+    return OK
+
+
+async def _migrate(url: str, as_json: bool) -> int:
+    connection = await _reach(url)
+    try:
+        applied = await migrating.migrate(connection, url)
+    finally:
+        await connection.close()
+    names = [f"{migration.number:04d}_{migration.name}" for migration in applied]
+    if as_json:
+        sys.stdout.write(json.dumps({"applied": names}) + "\n")
+    else:
+        lines = [*(f"applied {name}" for name in names), f"the schema of {without_password(url)} is up to date"]
+        sys.stdout.write("\n".join(lines) + "\n")
+    return OK
+
+
+def load_handlers(settings: Settings, mailer: Mailer) -> Handlers:
+    """The user's handlers, and the built-in ones for the types he has none for."""
+    if settings.app:
+        sys.path.insert(0, str(Path.cwd()))
+        try:
+            importlib.import_module(settings.app)
+        except ModuleNotFoundError as missing:
+            raise StartError(
+                f"JOBYARD_APP: there is no module {missing.name!r}; give one that can be imported from {Path.cwd()}"
+            ) from missing
+        except HandlerError as fault:
+            raise StartError(f"JOBYARD_APP: {fault}") from fault
+    built_in = Handlers()
+    built_in.add("email", mailer.send)
+    return registered.merged(built_in)
+
+
+async def require_current_schema(url: str) -> None:
+    connection = await _reach(url)
+    try:
+        if not await migrating.is_current(connection):
+            raise StartError(
+                f"the schema of {without_password(url)} is older than this release; run `make migrate` "
+                "(or `jobyard migrate`) first"
+            )
+    finally:
+        await connection.close()
+
+
+async def _reach(url: str) -> asyncpg.Connection[asyncpg.Record]:
+    try:
+        return await connect(url, hot=False, name="jobyard")
+    except (*GONE, asyncpg.PostgresError, ValueError) as trouble:
+        raise StartError(
+            f"cannot reach PostgreSQL at {without_password(url)} ({why(trouble)}); check DATABASE_URL and that the "
+            "server is running"
+        ) from trouble
+
+
+def _database(settings: Settings) -> str:
+    if settings.database_url is None:
+        raise StartError(
+            "DATABASE_URL is not set; set it to your PostgreSQL, or run `jobyard dev`, which brings its own"
+        )
+    return settings.database_url
+
+
+def _direct(settings: Settings) -> str:
+    return settings.direct_url or _database(settings)

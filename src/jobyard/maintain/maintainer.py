@@ -1,0 +1,47 @@
+"""Runs the maintainer's loops side by side until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+
+from jobyard import telemetry
+from jobyard.loop import Loop
+from jobyard.maintain.due import Due
+from jobyard.maintain.retention import Retention
+from jobyard.maintain.sweep import Sweep
+from jobyard.ports import Clock
+from jobyard.store.database import Pool
+from jobyard.store.lanes import Lanes
+from jobyard.telemetry import LogEvent
+
+CONNECTIONS = 3
+"""One a loop, so that a long deletion never delays a due job."""
+
+
+class Maintainer:
+    """Any number may run at once: every step is guarded in SQL."""
+
+    def __init__(self, pool: Pool, clock: Clock, completed_days: float, failed_days: float) -> None:
+        steps = {
+            "due": Due(pool).step,
+            "sweep": Sweep(pool, Lanes()).step,
+            "retention": Retention(pool, clock, completed_days, failed_days).step,
+        }
+        self.loops = [Loop(name, step, clock) for name, step in steps.items()]
+        self._stop = asyncio.Event()
+
+    @property
+    def ready(self) -> bool:
+        return not self._stop.is_set() and all(loop.healthy for loop in self.loops)
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    async def run(self) -> None:
+        telemetry.info(LogEvent.MAINTAIN_STARTED, loops=[loop.name for loop in self.loops])
+        tasks = [asyncio.create_task(loop.run(), name=loop.name) for loop in self.loops]
+        await self._stop.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        telemetry.info(LogEvent.MAINTAIN_STOPPED)

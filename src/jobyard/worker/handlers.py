@@ -1,0 +1,181 @@
+"""`@handler("type")` binds a type of job to the function that does it."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from jobyard.domain.lifecycle import Fail
+from jobyard.store.dispatch import Claimed
+
+Function = Callable[..., Any]
+F = TypeVar("F", bound=Function)
+
+
+class Context:
+    """What a handler may know of the attempt it runs in."""
+
+    def __init__(self, claimed: Claimed) -> None:
+        self._claimed = claimed
+
+    @property
+    def job_id(self) -> UUID:
+        return self._claimed.job
+
+    @property
+    def type(self) -> str:
+        return self._claimed.type
+
+    @property
+    def queue(self) -> str:
+        return self._claimed.queue
+
+    @property
+    def run(self) -> int:
+        """1 in the job's first life, one more after each redrive."""
+        return self._claimed.run
+
+    @property
+    def attempt(self) -> int:
+        """1 during the first try of this run."""
+        return self._claimed.attempt
+
+    @property
+    def max_attempts(self) -> int:
+        return self._claimed.max_attempts
+
+    @property
+    def timeout_seconds(self) -> float:
+        return self._claimed.timeout_seconds
+
+    @property
+    def created_at(self) -> datetime:
+        return self._claimed.created_at
+
+    @property
+    def traceparent(self) -> str | None:
+        return self._claimed.trace
+
+    @cached_property
+    def tags(self) -> list[str]:
+        return msgspec.json.decode(self._claimed.tags, type=list[str]) if self._claimed.tags else []
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        return (
+            msgspec.json.decode(self._claimed.metadata, type=dict[str, str]) if self._claimed.metadata else {}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A function with what its signature says: whether it is awaited, what its payload must be, and whether it
+    wants the context."""
+
+    type: str
+    function: Function
+    is_async: bool
+    decode: Callable[[str], Any]
+    takes_payload: bool
+    context_name: str | None
+
+    def arguments(self, claimed: Claimed) -> tuple[tuple[Any, ...], dict[str, Any]] | Fail:
+        """What to call the function with, or Fail when the payload is not what its annotation asks for."""
+        payload: tuple[Any, ...] = ()
+        if self.takes_payload:
+            try:
+                payload = (self.decode(claimed.payload),)
+            except (
+                ValueError
+            ) as misfit:  # msgspec's, pydantic's and json's validation errors are all ValueErrors
+                return Fail(
+                    f"the payload does not fit the handler of {self.type!r}: {misfit}", "InvalidPayload"
+                )
+        return payload, {self.context_name: Context(claimed)} if self.context_name else {}
+
+
+class HandlerError(Exception):
+    """A function that cannot be a handler, or a type that has two."""
+
+
+@dataclass(slots=True)
+class Handlers:
+    """The handlers of one worker, by type."""
+
+    _by_type: dict[str, Handler] = field(default_factory=dict[str, Handler])
+
+    def add(self, type: str, function: Function) -> None:
+        if type in self._by_type:
+            raise HandlerError(
+                f"two handlers for type {type!r}: {self._by_type[type].function} and {function}"
+            )
+        self._by_type[type] = read_signature(type, function)
+
+    def get(self, type: str) -> Handler:
+        return self._by_type[type]
+
+    def types(self) -> list[str]:
+        return sorted(self._by_type)
+
+    def merged(self, other: Iterable[Handler]) -> Handlers:
+        """These handlers and, for types they lack, the others: a user's own come before the built-in ones."""
+        return Handlers({h.type: h for h in other} | self._by_type)
+
+    def __iter__(self) -> typing.Iterator[Handler]:
+        return iter(self._by_type.values())
+
+
+registered = Handlers()
+"""Where `@handler` puts functions; `jobyard worker --app MODULE` runs them."""
+
+
+def handler(type: str) -> Callable[[F], F]:
+    """Run jobs of this type with the decorated function, `async def` or `def`:
+
+        @handler("greet")
+        async def greet(payload: Greeting, ctx: Context) -> dict[str, str]: ...
+
+    The payload is validated against its annotation; one that does not fit fails the job for good. `ctx` may be
+    left out. What is returned is kept as the job's result; what is raised makes it try again.
+    """
+
+    def bind(function: F) -> F:
+        registered.add(type, function)
+        return function
+
+    return bind
+
+
+def read_signature(type: str, function: Function) -> Handler:
+    try:
+        hints = typing.get_type_hints(function)
+    except NameError as unknown:
+        raise HandlerError(f"handler of {type!r}: an annotation cannot be resolved: {unknown}") from unknown
+    context_name: str | None = None
+    payload_type: Any = None
+    takes_payload = False
+    for name in inspect.signature(function).parameters:
+        if hints.get(name) is Context or name == "ctx":
+            context_name = name
+        elif takes_payload:
+            raise HandlerError(f"handler of {type!r}: takes a payload and a context, not also {name!r}")
+        else:
+            takes_payload, payload_type = True, hints.get(name, Any)
+    is_async = inspect.iscoroutinefunction(function)
+    return Handler(type, function, is_async, _decoder(payload_type), takes_payload, context_name)
+
+
+def _decoder(payload_type: Any) -> Callable[[str], Any]:
+    """How a payload's JSON text becomes the annotated type. A pydantic model reads itself."""
+    model_validate_json = getattr(payload_type, "model_validate_json", None)
+    if model_validate_json is not None:
+        return model_validate_json
+    return msgspec.json.Decoder(Any if payload_type is None else payload_type).decode

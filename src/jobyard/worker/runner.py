@@ -1,0 +1,196 @@
+"""Starts attempts in the slots, enforces their time limits, and turns each into an ending for the settler."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import heapq
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from typing import assert_never
+
+from jobyard.domain import lifecycle
+from jobyard.domain.lifecycle import Failed, Outcome, TimedOut
+from jobyard.ports import Clock
+from jobyard.store.dispatch import Claimed, Ending, Lane
+from jobyard.worker import attempt
+from jobyard.worker.handlers import Handlers
+from jobyard.worker.slots import Ended, Running, Slots
+
+CANCEL_PATIENCE_SECONDS = 5.0
+"""How long a handler that was cancelled may clean up before its slot is taken away from it."""
+
+
+class Runner:
+    """`on_end` receives every ending; `on_room` is called when there may be room for another claim."""
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        concurrency: int,
+        max_result_bytes: int,
+        clock: Clock,
+        on_end: Callable[[Ending], None],
+        on_room: Callable[[], None],
+    ) -> None:
+        self.slots = Slots(concurrency)
+        self.stuck_threads = 0
+        self._in_threads = 0
+        self._handlers = handlers
+        self._max_result_bytes = max_result_bytes
+        self._clock = clock
+        self._on_end = on_end
+        self._on_room = on_room
+        # As many again as there are slots, for those that a time limit took away from a thread that goes on.
+        self._threads = ThreadPoolExecutor(2 * concurrency, thread_name_prefix="handler")
+        self._context = contextvars.copy_context()
+        self._deadlines: list[tuple[float, int, Running]] = []
+        self._order = count()
+        self._deadline_set = asyncio.Event()
+        self._all_over = asyncio.Event()
+
+    def accept(self, claimed: Claimed, lane: Lane) -> None:
+        self.slots.waiting.append((claimed, lane))
+
+    def start_waiting(self) -> None:
+        while (next_one := self.slots.next_to_start()) is not None:
+            self._start(*next_one)
+
+    def take_back_waiting(self) -> list[tuple[Claimed, Lane]]:
+        """Everything that was claimed ahead and has not started."""
+        taken = list(self.slots.waiting)
+        self.slots.waiting.clear()
+        return taken
+
+    async def enforce_deadlines(self) -> None:
+        """One timer for all attempts: a timer each would cost more than many a job."""
+        while True:
+            self._deadline_set.clear()
+            now = self._clock.now()
+            while self._deadlines and (self._deadlines[0][0] <= now or self._deadlines[0][2].over):
+                self._past_deadline(heapq.heappop(self._deadlines)[2])
+            pause = self._deadlines[0][0] - now if self._deadlines else 3600.0
+            try:
+                async with asyncio.timeout(pause):
+                    await self._deadline_set.wait()
+            except TimeoutError:
+                continue
+
+    async def all_over(self, seconds: float) -> bool:
+        """Wait for the running attempts; whether all ended in time."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self.slots.running:
+                    self._all_over.clear()
+                    await self._all_over.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def end_all(self, how: Ended) -> None:
+        """Cancel what runs: each attempt ends as soon as its handler lets go."""
+        for running in list(self.slots.running.values()):
+            self._cancel(running, how)
+
+    def abandon_all(self) -> None:
+        """End what still runs without waiting for it any longer."""
+        for running in list(self.slots.running.values()):
+            self._end(running, self._outcome_of_cancelled(running))
+
+    @property
+    def threads_at_work(self) -> bool:
+        return self._in_threads > 0
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _start(self, claimed: Claimed, lane: Lane) -> None:
+        running = Running(claimed, lane)
+        self.slots.running[claimed.lease] = running
+        # A context of its own: what one job sets there must never show in the next.
+        running.task = asyncio.get_running_loop().create_task(
+            self._attempt(running), context=self._context.copy()
+        )
+        self._set_deadline(running, claimed.timeout_seconds)
+
+    def _set_deadline(self, running: Running, seconds: float) -> None:
+        at = self._clock.now() + seconds
+        earliest = not self._deadlines or at < self._deadlines[0][0]
+        heapq.heappush(self._deadlines, (at, next(self._order), running))
+        if earliest:
+            self._deadline_set.set()
+
+    def _past_deadline(self, running: Running) -> None:
+        if running.over:
+            return
+        if running.ended is not None:
+            self._end(running, self._outcome_of_cancelled(running))
+            return
+        handler = self._handlers.get(running.claimed.type)
+        self._cancel(running, Ended.BY_TIMEOUT)
+        if handler.is_async:
+            self._set_deadline(running, CANCEL_PATIENCE_SECONDS)
+        else:
+            self.stuck_threads += 1
+            self._end(running, self._outcome_of_cancelled(running))
+
+    def _cancel(self, running: Running, how: Ended) -> None:
+        if running.ended is None:
+            running.ended = how
+            if running.task is not None and self._handlers.get(running.claimed.type).is_async:
+                running.task.cancel()
+
+    async def _attempt(self, running: Running) -> None:
+        handler = self._handlers.get(running.claimed.type)
+        self._in_threads += not handler.is_async
+        try:
+            outcome = await attempt.run(handler, running.claimed, self._threads, self._max_result_bytes)
+        except asyncio.CancelledError as error:
+            if running.ended is None:
+                outcome = Failed(attempt.describe(error))
+            else:
+                outcome = self._outcome_of_cancelled(running)
+        if running.ended is Ended.BY_TIMEOUT or (
+            running.ended is Ended.BY_RELEASE and isinstance(outcome, Failed)
+        ):
+            # It was told to stop: what it made of that is not its own outcome.
+            outcome = self._outcome_of_cancelled(running)
+        self._in_threads -= not handler.is_async
+        if running.over and not handler.is_async and running.ended is Ended.BY_TIMEOUT:
+            self.stuck_threads -= 1
+        self._end(running, outcome)
+
+    def _outcome_of_cancelled(self, running: Running) -> Outcome | None:
+        """None: not an outcome but a hand-back, or nothing at all where the lease is gone."""
+        match running.ended:
+            case Ended.BY_TIMEOUT:
+                return TimedOut(running.claimed.timeout_seconds)
+            case Ended.BY_RELEASE | Ended.BY_LEASE_LOSS | None:
+                return None
+            case _:
+                assert_never(running.ended)
+
+    def _end(self, running: Running, outcome: Outcome | None) -> None:
+        if running.over:
+            return
+        running.over = True
+        slots = self.slots
+        del slots.running[running.claimed.lease]
+        slots.count_ended(self._clock.now())
+        if running.ended is not Ended.BY_LEASE_LOSS:
+            self._on_end(self._ending(running, outcome))
+        self.start_waiting()
+        if not slots.running:
+            self._all_over.set()
+        self._on_room()
+
+    def _ending(self, running: Running, outcome: Outcome | None) -> Ending:
+        claimed, lane = running.claimed, running.lane
+        standing = claimed.standing(lane.suspect)
+        if outcome is None:
+            change = lifecycle.release(standing)
+        else:
+            change = lifecycle.settle(standing, outcome, random.random())
+        return Ending(claimed.job, claimed.lease, lane.key, change)

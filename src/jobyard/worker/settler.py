@@ -1,0 +1,108 @@
+"""Writes how attempts ended, in batches: whatever is finished when the connection is free."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from jobyard import telemetry
+from jobyard.domain.lifecycle import Cause, Change, Status
+from jobyard.loop import backoff
+from jobyard.ports import Clock
+from jobyard.store import dispatch
+from jobyard.store.database import GONE, Pool
+from jobyard.store.dispatch import Ending
+from jobyard.store.intake import POISON
+from jobyard.store.lanes import Lanes
+from jobyard.telemetry import LogEvent
+
+SETTLE_ROWS = 200
+
+
+class Settler:
+    """Takes endings from the attempts and sees each through to the database, or to the news that its lease is lost.
+
+    `on_settled` is called once an ending, with whether it was written.
+    """
+
+    def __init__(
+        self, pool: Pool, lanes: Lanes, clock: Clock, on_settled: Callable[[Ending, bool], None]
+    ) -> None:
+        self._pool = pool
+        self._lanes = lanes
+        self._clock = clock
+        self._on_settled = on_settled
+        self._finished: list[Ending] = []
+        self._some = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.failures = 0
+
+    def add(self, ending: Ending) -> None:
+        self._finished.append(ending)
+        self._some.set()
+        self._idle.clear()
+
+    async def flushed(self) -> None:
+        """Wait until everything added has been seen through."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        while True:
+            await self._some.wait()
+            batch, self._finished = self._finished[:SETTLE_ROWS], self._finished[SETTLE_ROWS:]
+            try:
+                await self._write(batch)
+                self.failures = 0
+            except GONE as trouble:
+                self._finished = batch + self._finished
+                await self._back_off(trouble)
+            if not self._finished:
+                self._some.clear()
+                self._idle.set()
+
+    async def _back_off(self, trouble: BaseException) -> None:
+        self.failures += 1
+        if self.failures == 1:
+            telemetry.warning(
+                LogEvent.LOOP_FAILED, loop="settle", error=f"{type(trouble).__name__}: {trouble}"
+            )
+        await self._clock.sleep(backoff(self.failures))
+
+    async def _write(self, batch: Sequence[Ending]) -> None:
+        # Repeating a batch whose answer was lost is safe: what is settled already holds no lease any more.
+        final = [ending for ending in batch if ending.change.status is not Status.PENDING]
+        back = [ending for ending in batch if ending.change.status is Status.PENDING]
+        if final:
+            self._report(final, await self._settle_halving(final))
+        if back:
+            async with self._pool.acquire() as connection:
+                self._report(back, await dispatch.hand_back(connection, self._lanes, back))
+
+    async def _settle_halving(self, endings: Sequence[Ending]) -> set[UUID]:
+        """A result that PostgreSQL refuses fails its own job and no other."""
+        try:
+            async with self._pool.acquire() as connection:
+                return await dispatch.settle(connection, endings)
+        except POISON as refusal:
+            if len(endings) == 1:
+                return await self._settle_halving([_refused(endings[0], refusal)])
+            middle = len(endings) // 2
+            return await self._settle_halving(endings[:middle]) | await self._settle_halving(endings[middle:])
+
+    def _report(self, endings: Sequence[Ending], written: set[UUID]) -> None:
+        for ending in endings:
+            held = ending.job in written
+            if not held:
+                telemetry.warning(LogEvent.LEASE_LOST, job=str(ending.job), lease=ending.lease)
+            self._on_settled(ending, held)
+
+
+def _refused(ending: Ending, refusal: Exception) -> Ending:
+    telemetry.error(LogEvent.SETTLE_REFUSED, job=str(ending.job), error=str(refusal))
+    error = {"type": "InvalidResult", "message": "the database refused the result of this attempt"}
+    change = Change(
+        Status.FAILED, Cause.NON_RETRYABLE, ending.change.attempt, ending.change.crashes, error=error
+    )
+    return ending._replace(change=change)
