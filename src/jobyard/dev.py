@@ -47,9 +47,11 @@ class Dev:
 
     async def run(self, stop: asyncio.Event) -> int:
         self._require_free_port()
-        postgres = EmbeddedPostgres(self._settings.home) if self._settings.database_url is None else None
+        postgres = None
+        if self._settings.database_url is None:
+            postgres = EmbeddedPostgres(self._settings.home, say=self._console.print)
         try:
-            url = await asyncio.to_thread(self._start, postgres) if postgres else self._settings.database_url
+            url = await asyncio.to_thread(postgres.start) if postgres else self._settings.database_url
             environment = os.environ | {"DATABASE_URL": url or "", SUPERVISED: "1"}
             if await self._run_to_end("migrate", environment):
                 return FAILED
@@ -59,9 +61,6 @@ class Dev:
         finally:
             if postgres:
                 await asyncio.to_thread(postgres.stop)
-
-    def _start(self, postgres: EmbeddedPostgres) -> str:
-        return postgres.start()
 
     async def _supervise(
         self, environment: dict[str, str], postgres: EmbeddedPostgres | None, stop: asyncio.Event
@@ -175,7 +174,7 @@ class Dev:
 
     def _greet(self, postgres: EmbeddedPostgres | None) -> None:
         url = self._url()
-        data = f"{postgres.data_folder}" if postgres else without_password(self._settings.database_url or "")
+        data = f"{postgres.data}" if postgres else without_password(self._settings.database_url or "")
         key = ' -H "Authorization: Bearer $JOBYARD_KEY"' if self._settings.key else ""
         self._console.print(
             f"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from jobyard.domain.retry import Backoff
@@ -32,8 +33,7 @@ NAME_PATTERN = r"^[A-Za-z0-9_.:/@+-]+$"
 """Of types and queues: no character that a log line, an URL or a metric label would have to escape."""
 
 
-@dataclass(frozen=True, slots=True)
-class LaneKey:
+class LaneKey(NamedTuple):
     """What a claim chooses between: pause, priority, fairness and suspicion are choices about lanes."""
 
     tenant: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from jobyard.domain.retry import Backoff
 
@@ -134,8 +134,7 @@ class Standing:
         return self.attempt >= self.max_attempts
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What becomes of a job when an attempt ends.
 
     `attempt` is the number of tries that count from now on; `run_in` is seconds until it may run again
@@ -163,7 +162,7 @@ def settle(standing: Standing, outcome: Outcome, chance: float) -> Change:
     """
     match outcome:
         case Succeeded(result):
-            return Change(Status.COMPLETED, Cause.RETURNED, standing.attempt, standing.crashes, result=result)
+            return complete(standing.attempt, standing.crashes, result)
         case Fail(message, kind):
             return _failed(standing, Cause.NON_RETRYABLE, {"type": kind, "message": message})
         case Failed(error):
@@ -175,6 +174,11 @@ def settle(standing: Standing, outcome: Outcome, chance: float) -> Change:
             return _try_again(standing, Cause.TIMEOUT, error, chance)
         case _:
             assert_never(outcome)
+
+
+def complete(attempt: int, crashes: int, result: str | None) -> Change:
+    """The Change for an attempt whose handler returned."""
+    return Change(Status.COMPLETED, Cause.RETURNED, attempt, crashes, TRUSTED, None, result)
 
 
 def release(standing: Standing) -> Change:

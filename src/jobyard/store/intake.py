@@ -85,23 +85,28 @@ class Intake:
             await asyncio.wait(self._flushes)
 
     async def _flush_until_empty(self) -> None:
-        while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(FLUSH_ROWS, len(self._waiting)))]
-            answers = await self._answers([job for job, _ in batch])
-            for (_, future), answer in zip(batch, answers, strict=True):
-                # A client that went away cancelled its future; its row is committed all the same.
-                if future.done():
-                    continue
-                if isinstance(answer, Created):
-                    future.set_result(answer)
-                else:
-                    future.set_exception(answer)
-        # In the same step as the look at the queue: a done callback would come after a client that creates again
-        # at once, who would count on this flush.
-        self._flushes = {task for task in self._flushes if task is not asyncio.current_task()}
+        try:
+            while self._waiting:
+                await self._flush_some()
+        finally:
+            # In the same step as the look at the queue: a done callback would come after a client that creates
+            # again at once, who would count on this flush and wait for ever.
+            self._flushes -= {asyncio.current_task()}
+
+    async def _flush_some(self) -> None:
+        batch = [self._waiting.popleft() for _ in range(min(FLUSH_ROWS, len(self._waiting)))]
+        answers = await self._answers([job for job, _ in batch])
+        for (_, future), answer in zip(batch, answers, strict=True):
+            # A client that went away cancelled its future; its row is committed all the same.
+            if future.done():
+                continue
+            if isinstance(answer, Created):
+                future.set_result(answer)
+            else:
+                future.set_exception(answer)
 
     async def _answers(self, jobs: Sequence[NewJob]) -> list[Answer]:
-        """One answer a job. A repeat of a key within the flush takes the answer of its first use."""
+        """One answer a job. A statement can ask for a key once: its first use goes in, its repeats come after."""
         first: dict[tuple[int, str], NewJob] = {}
         for job in jobs:
             if job.idempotency:
@@ -110,7 +115,18 @@ class Intake:
             job for job in jobs if job.idempotency is None or first[job.tenant, job.idempotency.key] is job
         ]
         answers = dict(zip((job.id for job in distinct), await self._flush(distinct), strict=True))
-        return [answers[job.id] if job.id in answers else _as_repeat(job, first, answers) for job in jobs]
+        for job in jobs:
+            if job.id not in answers:
+                assert job.idempotency is not None
+                original = first[job.tenant, job.idempotency.key]
+                answers[job.id] = await self._repeat(job, original, answers[original.id])
+        return [answers[job.id] for job in jobs]
+
+    async def _repeat(self, job: NewJob, original: NewJob, answer: Answer) -> Answer:
+        """An exact repeat shares the answer of the original; another body is judged by whoever holds the key now."""
+        if job.idempotency == original.idempotency:
+            return Created(answer.id, replayed=True) if isinstance(answer, Created) else answer
+        return (await self._flush([job]))[0]
 
     async def _flush(self, jobs: Sequence[NewJob]) -> list[Answer]:
         try:
@@ -167,16 +183,6 @@ class Intake:
         if held["digest"] != job.idempotency.digest:
             return IdempotencyMismatch("this key was used within 24 hours for a request with another body")
         return Created(held["job"], replayed=True)
-
-
-def _as_repeat(job: NewJob, first: dict[tuple[int, str], NewJob], answers: dict[UUID, Answer]) -> Answer:
-    assert job.idempotency is not None
-    original = first[job.tenant, job.idempotency.key]
-    answer = answers[original.id]
-    assert original.idempotency is not None
-    if original.idempotency.digest != job.idempotency.digest:
-        return IdempotencyMismatch("this key was used within 24 hours for a request with another body")
-    return Created(answer.id, replayed=True) if isinstance(answer, Created) else answer
 
 
 def _columns(jobs: Sequence[NewJob], lanes: list[int]) -> list[list[object]]:

@@ -12,7 +12,7 @@ from itertools import count
 from typing import assert_never
 
 from jobyard.domain import lifecycle
-from jobyard.domain.lifecycle import Failed, Outcome, TimedOut
+from jobyard.domain.lifecycle import Failed, Outcome, Succeeded, TimedOut
 from jobyard.ports import Clock
 from jobyard.store.dispatch import Claimed, Ending, Lane
 from jobyard.worker import attempt
@@ -21,6 +21,9 @@ from jobyard.worker.slots import Ended, Running, Slots
 
 CANCEL_PATIENCE_SECONDS = 5.0
 """How long a handler that was cancelled may clean up before its slot is taken away from it."""
+
+DEADLINES_KEPT = 1000
+"""Of attempts that are over, before they are forgotten together."""
 
 
 class Runner:
@@ -117,10 +120,14 @@ class Runner:
 
     def _set_deadline(self, running: Running, seconds: float) -> None:
         at = self._clock.now() + seconds
-        earliest = not self._deadlines or at < self._deadlines[0][0]
-        heapq.heappush(self._deadlines, (at, next(self._order), running))
-        if earliest:
+        deadlines = self._deadlines
+        if not deadlines or at < deadlines[0][0]:
             self._deadline_set.set()
+        elif len(deadlines) > 4 * len(self.slots.running) + DEADLINES_KEPT:
+            # Most attempts end long before their time: forget the deadlines of those that are over.
+            deadlines[:] = [entry for entry in deadlines if not entry[2].over]
+            heapq.heapify(deadlines)
+        heapq.heappush(deadlines, (at, next(self._order), running))
 
     def _past_deadline(self, running: Running) -> None:
         if running.over:
@@ -188,9 +195,10 @@ class Runner:
 
     def _ending(self, running: Running, outcome: Outcome | None) -> Ending:
         claimed, lane = running.claimed, running.lane
-        standing = claimed.standing(lane.suspect)
-        if outcome is None:
-            change = lifecycle.release(standing)
+        if type(outcome) is Succeeded:
+            change = lifecycle.complete(claimed.attempt, claimed.crashes, outcome.result)
+        elif outcome is None:
+            change = lifecycle.release(claimed.standing(lane.suspect))
         else:
-            change = lifecycle.settle(standing, outcome, random.random())
+            change = lifecycle.settle(claimed.standing(lane.suspect), outcome, random.random())
         return Ending(claimed.job, claimed.lease, lane.key, change)

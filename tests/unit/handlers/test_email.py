@@ -27,8 +27,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobyard.domain.lifecycle import Fail
-from jobyard.handlers import email as handler
-from jobyard.handlers.email import Attachment, DeliveryError, Email, Mailer
+from jobyard.handlers import smtp
+from jobyard.handlers.email import Attachment, Email, Mailer
+from jobyard.handlers.smtp import DeliveryError
 
 PASSWORD = "s3cr:t/p@ss"
 URL_PASSWORD = "s3cr%3At%2Fp%40ss"
@@ -498,8 +499,8 @@ async def test_no_server_and_a_server_that_turns_us_away_raise():
 
 @pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA"])
 async def test_a_server_that_falls_silent_raises_in_time(mailer, inbox, monkeypatch, verb):
-    monkeypatch.setattr(handler, "COMMAND_TIMEOUT_SECONDS", 0.2)
-    monkeypatch.setattr(handler, "DATA_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(smtp, "COMMAND_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(smtp, "DATA_TIMEOUT_SECONDS", 0.2)
     inbox.silent_at = verb
     async with asyncio.timeout(10):
         with pytest.raises(DeliveryError, match="Timed out"):
@@ -517,7 +518,7 @@ async def test_mails_one_after_another_share_a_connection(mailer, inbox):
 
 
 async def test_mails_at_once_share_a_bounded_number_of_connections(port, inbox, monkeypatch):
-    monkeypatch.setattr(handler, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(smtp, "MAX_CONNECTIONS", 3)
     async with mailer_for(f"smtp://127.0.0.1:{port}") as mailer:
         await asyncio.gather(*(mailer.send(Email(to=f"u{n}@example.com"), Job()) for n in range(50)))
     assert {mail.recipients[0] for mail in inbox.mails} == {f"u{n}@example.com" for n in range(50)}
@@ -577,13 +578,14 @@ async def test_a_job_cancelled_in_the_middle_leaves_no_half_used_connection(mail
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending
+    await until(lambda: inbox.servers[0].transport is None)
     inbox.silent_at = None
     await mailer.send(Email(to="b@example.com"), Job())
     assert len(set(inbox.connections)) == 2
 
 
 async def test_an_unused_connection_is_closed_after_a_while(mailer, inbox, monkeypatch):
-    monkeypatch.setattr(handler, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(smtp, "IDLE_SECONDS", 0.05)
     await mailer.send(Email(to="a@example.com"), Job())
     await until(lambda: inbox.servers[0].transport is None)
     await mailer.send(Email(to="b@example.com"), Job())
@@ -692,7 +694,7 @@ def test_a_sender_that_is_no_address_is_refused():
 
 @pytest.mark.parametrize(("host", "loopback"), [("localhost", True), ("127.9.9.9", True), ("::1", True), ("10.0.0.1", False), ("mail.example", False), ("localhost.example", False)])  # fmt: skip
 def test_only_this_machine_is_loopback(host, loopback):
-    assert handler._is_loopback(host) is loopback
+    assert smtp._is_loopback(host) is loopback
 
 
 # The outbox
