@@ -1,0 +1,27 @@
+"""Jobyard: a job backend that any service can talk to over plain HTTP.
+
+What a module of handlers needs is here; it is loaded when it is first asked for, so that the command line, which needs
+none of it, starts fast.
+"""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jobyard.domain.lifecycle import Fail, Retry
+    from jobyard.worker.handlers import Context, handler
+
+_HOMES = {
+    "Context": "jobyard.worker.handlers",
+    "Fail": "jobyard.domain.lifecycle",
+    "Retry": "jobyard.domain.lifecycle",
+    "handler": "jobyard.worker.handlers",
+}
+
+__all__ = ["Context", "Fail", "Retry", "handler"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_import_module(_HOMES[name]), name)

@@ -53,7 +53,9 @@ async def _with_signals(start: Callable[[asyncio.Event], Coroutine[Any, Any, int
 
 def _stop_with_supervisor(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
     def wait_for_end_of_input() -> None:
-        sys.stdin.buffer.read()
+        # Unbuffered: a thread that holds the buffer's lock would break the interpreter's end.
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
         loop.call_soon_threadsafe(stop.set)
 
     threading.Thread(target=wait_for_end_of_input, name="supervisor watch", daemon=True).start()

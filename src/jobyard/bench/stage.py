@@ -54,7 +54,7 @@ async def stage(settings: Settings) -> AsyncGenerator[Stage]:
         if settings.database_url is None:
             # Not below the home: a benchmark leaves no trace there. Reachable for the user PostgreSQL runs as.
             folder = Path(tempfile.mkdtemp(prefix="jobyard-bench-"))
-            os.chmod(folder, 0o755)  # noqa: PTH101 - pathlib's spelling counts as slow in a coroutine; it is not
+            os.chmod(folder, 0o755)  # noqa: PTH101, S103 - reachable is the point, and pathlib's spelling counts as slow in a coroutine
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             postgres = EmbeddedPostgres(folder)
             await asyncio.to_thread(postgres.start)

@@ -25,9 +25,9 @@ _SOURCES = {
     " WHERE job < $2",
     Status.PROCESSING: "SELECT job FROM jobyard.active WHERE job < $2",
     Status.COMPLETED: "SELECT job FROM jobyard.done WHERE job < $2 AND status = 'completed'",
-    Status.FAILED: "SELECT job FROM jobyard.done WHERE job < $2 AND status = 'failed'",
+    Status.FAILED: "SELECT DISTINCT job FROM jobyard.done WHERE job < $2 AND status = 'failed'",
 }
-"""Where a list of jobs with this status starts."""
+"""Where a list of jobs with this status starts: each job once, though it may have failed in several runs."""
 
 
 @dataclass(frozen=True, slots=True)

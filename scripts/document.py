@@ -1,0 +1,153 @@
+"""Writes the parts of docs/ that the code says: the drawn state machine, the layout, the settings. `make docs` runs it.
+
+A part stands between `<!-- begin NAME -->` and `<!-- end NAME -->`; everything around it is written by people.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import Field, fields
+from pathlib import Path
+
+from jobyard.config import Settings
+from jobyard.domain.lifecycle import MOVES, Cause, Status, is_final
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "jobyard"
+
+PARTS = {
+    "cli": "arguments in, calls of the client or of `main` out",
+    "client": "the Python client, over the HTTP contract alone",
+    "api": "parse, ask the store, render: HTTP in and out",
+    "domain": "the rules, pure: no I/O, clock, randomness or logging",
+    "ids.py": "",
+    "store": "the truth, and the only part that speaks SQL",
+    "ports.py": "",
+    "bus": "what wakes workers; a lost message is a delay, never a loss",
+    "worker": "claim, run, settle; lanes, slots, heartbeat, drain",
+    "handlers": "the built-in ones",
+    "maintain": "what must happen without anybody asking: one loop a file",
+    "loop.py": "",
+    "clock.py": "",
+    "process.py": "",
+    "health.py": "",
+    "telemetry.py": "",
+    "config.py": "",
+    "dev.py": "",
+    "main.py": "",
+    "bench": "figures of this machine, beside the raw limit",
+}
+"""The parts of the package along the data's way, from the caller to the roots. A file says itself what it is."""
+
+FOLDERS_OF_SQL = {"sql": "a statement a file, named by its verb", "migrations": "numbered, append-only"}
+
+
+def states() -> str:
+    """The table of moves as a Mermaid diagram."""
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {Status.PENDING} : create"]
+    for (start, end), causes in MOVES.items():
+        lines.append(f"    {start} --> {end} : {', '.join(cause for cause in Cause if cause in causes)}")
+    lines += [f"    {status} --> [*]" for status in Status if is_final(status)]
+    return "\n".join([*lines, "```"])
+
+
+def layout() -> str:
+    """Every module with the first sentence of its docstring, in the order of PARTS."""
+    unplaced = sorted(_names_of_parts() - PARTS.keys())
+    if unplaced:
+        raise SystemExit(f"scripts/document.py: PARTS says nothing of {', '.join(unplaced)}")
+    lines = ["```text"]
+    for part, about in PARTS.items():
+        lines += _lines_of(PACKAGE / part, about)
+    return "\n".join([*lines, "```"])
+
+
+def _names_of_parts() -> set[str]:
+    return {
+        path.name for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    } - {"__init__.py"}
+
+
+def _lines_of(path: Path, about: str, indent: str = "") -> list[str]:
+    if path.suffix == ".py":
+        return [f"{indent}{path.name:<{22 - len(indent)}}{_first_sentence(path)}"]
+    lines = [f"{indent}{path.name + '/':<{22 - len(indent)}}{about}".rstrip()]
+    for entry in sorted(path.iterdir(), key=lambda entry: (entry.is_dir(), entry.name)):
+        if (entry / "__init__.py").exists():
+            lines += _lines_of(entry, _first_sentence(entry / "__init__.py"), indent + "  ")
+        elif entry.suffix == ".py" and not entry.name.startswith("__"):
+            lines += _lines_of(entry, "", indent + "  ")
+        elif entry.name in FOLDERS_OF_SQL:
+            lines.append(f"{indent}  {entry.name + '/':<{20 - len(indent)}}{FOLDERS_OF_SQL[entry.name]}")
+    return lines
+
+
+def _first_sentence(module: Path) -> str:
+    text = " ".join((ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or "").split())
+    sentence = re.match(r".*?[.?](?= |$)", text)
+    return (sentence[0] if sentence else text).rstrip(".")
+
+
+def settings() -> str:
+    """Every setting: variable, default, what may stand there, what it does."""
+    rows = ["| variable | default | value | what it does |", "| --- | --- | --- | --- |"]
+    return "\n".join(rows + [_row(field) for field in fields(Settings)])
+
+
+def _row(field: Field[object]) -> str:
+    meta = field.metadata
+    about = meta["about"] + (" Never shown in logs or messages." if meta["secret"] else "")
+    return f"| `{meta['variable']}` | {_default(field)} | {_expected(meta['read'])} | {about} |"
+
+
+def _default(field: Field[object]) -> str:
+    if field.metadata["shown"]:
+        return str(field.metadata["shown"])
+    if field.default is None:
+        return "unset"
+    return f"`{field.default:g}`" if isinstance(field.default, float) else f"`{field.default}`"
+
+
+def _expected(read: Callable[[str], object]) -> str:
+    """What a reader says it expects when it is given what cannot be."""
+    if read is Path:
+        return "a folder"
+    try:
+        read("\N{REPLACEMENT CHARACTER}")
+    except ValueError as expected:
+        return str(expected)
+    return "text"
+
+
+BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
+    "docs/architecture.md": {"states": states, "layout": layout},
+    "docs/settings.md": {"settings": settings},
+}
+
+
+def documented(name: str) -> str:
+    """The text of this document as it should be."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for block, make in BLOCKS[name].items():
+        begin, end = f"<!-- begin {block} -->", f"<!-- end {block} -->"
+        before, _, rest = text.partition(begin)
+        _, found, after = rest.partition(end)
+        if not found:
+            raise SystemExit(f"{name}: there is no place for {block} ({begin} ... {end})")
+        text = f"{before}{begin}\n{make()}\n{end}{after}"
+    return text
+
+
+def main() -> None:
+    for name in BLOCKS:
+        text = documented(name)
+        if text != (ROOT / name).read_text(encoding="utf-8"):
+            (ROOT / name).write_text(text, encoding="utf-8")
+            sys.stdout.write(f"wrote {name}\n")
+
+
+if __name__ == "__main__":
+    main()

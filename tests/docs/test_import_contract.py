@@ -1,0 +1,106 @@
+"""The import contract covers every part of the package, and breaks where it should."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CONTRACTS: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
+    "tool"
+]["importlinter"]["contracts"]
+
+Lint = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def lint(tmp_path: Path) -> Lint:
+    """Runs the contract on a copy of the package to which lines were added: `lint("domain/job.py", "import os")`."""
+
+    def run(path: str = "__init__.py", line: str = "") -> subprocess.CompletedProcess[str]:
+        copy = tmp_path / "jobyard"
+        shutil.copytree(ROOT / "src" / "jobyard", copy, ignore=shutil.ignore_patterns("__pycache__"))
+        (copy / path).parent.mkdir(exist_ok=True)
+        with (copy / path).open("a", encoding="utf-8") as module:
+            module.write(f"\n{line}\n")
+        command = [Path(sys.executable).with_name("lint-imports"), "--no-cache", ROOT / "pyproject.toml"]
+        environment = os.environ | {"PYTHONPATH": str(tmp_path), "COLUMNS": "200"}
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        )
+
+    return run
+
+
+def parts() -> set[str]:
+    package = ROOT / "src" / "jobyard"
+    found = {path.stem for path in package.glob("*.py")} | {
+        path.parent.name for path in package.glob("*/__init__.py")
+    }
+    return {f"jobyard.{part}" for part in found - {"__init__"}}
+
+
+def test_every_part_is_protected_by_exactly_one_contract() -> None:
+    protected = [part for contract in CONTRACTS for part in contract.get("protected_modules", [])]
+    assert sorted(protected) == sorted(parts())
+
+
+def test_the_contract_names_no_part_that_is_not_there() -> None:
+    importers = {part for contract in CONTRACTS for part in contract.get("allowed_importers", [])}
+    assert importers <= parts()
+
+
+def test_the_tree_keeps_its_contract(lint: Lint) -> None:
+    kept = lint()
+    assert kept.returncode == 0, kept.stdout
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "broken"),
+    [
+        ("newcomer/__init__.py", "", "jobyard.newcomer"),
+        ("newcomer.py", "import jobyard.store.reads", "jobyard.newcomer -> jobyard.store.reads"),
+        ("domain/job.py", "import asyncio", "jobyard.domain.job -> asyncio"),
+        ("domain/job.py", "import msgspec", "jobyard.domain.job -> msgspec"),
+        ("domain/job.py", "import jobyard.telemetry", "jobyard.domain.job -> jobyard.telemetry"),
+        ("worker/pool.py", "import jobyard.bus.postgres", "jobyard.worker.pool -> jobyard.bus.postgres"),
+        ("worker/pool.py", "import jobyard.maintain.due", "jobyard.worker.pool -> jobyard.maintain.due"),
+        ("client/http.py", "import jobyard.config", "jobyard.client.http -> jobyard.config"),
+        ("cli/get.py", "import jobyard.store.reads", "jobyard.cli.get -> jobyard.store.reads"),
+        ("bus/postgres.py", "import jobyard.store.reads", "jobyard.bus.postgres -> jobyard.store.reads"),
+        ("config.py", "import jobyard.ids", "jobyard.config -> jobyard.ids"),
+    ],
+)
+def test_an_import_that_may_not_be_breaks_it(lint: Lint, path: str, line: str, broken: str) -> None:
+    found = lint(path, line)
+    assert found.returncode == 1, found.stdout + found.stderr
+    assert broken in " ".join(found.stdout.split())
+
+
+def test_the_domain_is_kept_from_every_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    requirements = [*project["dependencies"], *project["optional-dependencies"]["embedded"]]
+    modules = {requirement.split(">")[0].replace("-", "_") for requirement in requirements}
+    [pure] = [contract for contract in CONTRACTS if contract["id"] == "domain-is-pure"]
+    assert modules <= set(pure["forbidden_modules"])
+
+
+def test_the_command_line_starts_without_the_server() -> None:
+    """What `jobyard create` does not need it does not load: `main` and `bench` come with the commands that use them."""
+    look = "import sys, jobyard.cli; print(*sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", look], capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded = set(found.stdout.split())
+    assert "jobyard.cli.app" in loaded
+    assert loaded.isdisjoint(
+        {"jobyard.main", "jobyard.bench", "jobyard.store", "jobyard.api", "asyncpg", "starlette"}
+    )

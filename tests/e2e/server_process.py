@@ -1,0 +1,100 @@
+"""`jobyard dev` as a user starts it: one process that starts the others, on a home and a port of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+JOBYARD = (sys.executable, "-m", "jobyard.cli")
+
+
+def eventually(holds: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    """Wait until it holds; fail naming what did not come about."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.05)
+
+
+@dataclass(slots=True)
+class Running:
+    url: str
+    home: Path
+    process: subprocess.Popen[str]
+    environment: dict[str, str]
+    output: Path
+
+    def cli(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*JOBYARD, *arguments],
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    def pid_of(self, role: str) -> int | None:
+        """The process of this role among the children of the supervisor."""
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, ValueError):
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                if parent == self.process.pid and role.encode() in words:
+                    return int(entry.name)
+        return None
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout=30)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running_dev(**settings: str) -> Generator[Running]:
+    # As root PostgreSQL runs as `nobody`, who cannot reach below pytest's own folders.
+    home = Path(tempfile.mkdtemp(prefix="jobyard-e2e-"))
+    home.chmod(0o755)
+    port = free_port()
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("JOBYARD_", "DATABASE_"))
+    }
+    url = f"http://localhost:{port}"
+    environment = kept | {"JOBYARD_HOME": str(home), "PORT": str(port), "JOBYARD_URL": url} | settings
+    output = home / "output"
+    with output.open("w") as out:
+        process = subprocess.Popen(
+            [*JOBYARD, "dev"], env=environment, stdout=out, stderr=out, text=True, start_new_session=True
+        )
+    running = Running(url, home, process, environment, output)
+    try:
+        eventually(lambda: _is_ready(running), "the API is ready", 60)
+        yield running
+    finally:
+        running.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _is_ready(running: Running) -> bool:
+    assert running.process.poll() is None, running.output.read_text()
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(f"{running.url}/readyz", trust_env=False).is_success
+    return False

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import asyncpg
+import pytest
+
+from jobyard.store import database as db
+from store.scene import Scene
+
+TABLES = ("job", "lane", "ready", "active", "scheduled", "done", "attempt", "event", "worker", "idempotency")
+
+
+@pytest.fixture(scope="session")
+def worn_database(server: Callable[[str], str], template: str) -> Iterator[str]:
+    """One database for all tests of this process that wipe it first: emptying is ten times faster than copying."""
+    name = f"test_worn_{uuid.uuid4().hex[:16]}"
+
+    async def execute(sql: str) -> None:
+        connection = await asyncpg.connect(server("postgres"))
+        try:
+            await connection.execute(sql)
+        finally:
+            await connection.close()
+
+    asyncio.run(execute(f"CREATE DATABASE {name} TEMPLATE {template}"))
+    yield server(name)
+    asyncio.run(execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+async def scene(worn_database: str) -> AsyncIterator[Scene]:
+    """An empty database of this test's own, with a pool and a connection as the worker has them."""
+    connection = await db.connect(worn_database, hot=True, name="test")
+    pool = await db.open_pool(worn_database, size=8, hot=True, name="test")
+    tables = ", ".join(f"jobyard.{table}" for table in TABLES)
+    await connection.execute(f"TRUNCATE {tables} RESTART IDENTITY")
+    yield Scene(worn_database, pool, connection)
+    await pool.close()
+    await connection.close()
