@@ -14,7 +14,11 @@ EXCEPTED = "needs_cloud_account"
 
 def _may_not_be_skipped(report: pytest.TestReport | pytest.CollectReport) -> bool:
     expected_to_fail = hasattr(report, "wasxfail")
-    return report.outcome == "skipped" and not expected_to_fail and EXCEPTED not in report.keywords
+    return (
+        report.outcome == "skipped"
+        and not expected_to_fail
+        and EXCEPTED not in getattr(report, "keywords", {})
+    )
 
 
 def _fail(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import asyncpg
 
+from jobyard import telemetry
 from jobyard.bus.postgres import PostgresBus
 from jobyard.clock import SystemClock
 from jobyard.config import Settings, without_password
@@ -23,12 +24,14 @@ from jobyard.process import OK, StartError, run_process, until_stopped
 from jobyard.store import migrate as migrating
 from jobyard.store.database import GONE, connect, open_pool, why
 from jobyard.store.lanes import Lanes
+from jobyard.telemetry import LogEvent
 from jobyard.worker import pool as working
 from jobyard.worker.handlers import HandlerError, Handlers, registered
 from jobyard.worker.heartbeat import Heartbeat
 
-
 GARBAGE_THRESHOLD = 50_000
+OWN_CONNECTIONS = 2
+"""Of a worker beside its pool: the heartbeat's and the listener's."""
 
 
 def api(settings: Settings) -> int:
@@ -61,7 +64,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
     from jobyard.api.server import Server
 
     url = _database(settings)
-    await require_current_schema(url)
+    await require_current_schema(url, connections=settings.database_pool)
     pooler = settings.pooler is not None
     pool = await open_pool(
         url,
@@ -84,7 +87,7 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
     gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
     clock = SystemClock()
     url = _direct(settings)
-    await require_current_schema(url)
+    await require_current_schema(url, connections=working.CONNECTIONS + OWN_CONNECTIONS)
     mailer = Mailer(settings.smtp_url, settings.smtp_from, settings.home / "outbox")
     handlers = load_handlers(settings, mailer)
     pool = await open_pool(url, size=working.CONNECTIONS, hot=True, name="jobyard worker")
@@ -111,7 +114,7 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
 
 async def _maintain(settings: Settings, stop: asyncio.Event) -> int:
     url = _direct(settings)
-    await require_current_schema(url)
+    await require_current_schema(url, connections=maintaining.CONNECTIONS)
     pool = await open_pool(url, size=maintaining.CONNECTIONS, hot=True, name="jobyard maintain")
     process = maintaining.Maintainer(
         pool, SystemClock(), settings.completed_retention_days, settings.failed_retention_days
@@ -132,7 +135,10 @@ async def _migrate(url: str, as_json: bool) -> int:
     if as_json:
         sys.stdout.write(json.dumps({"applied": names}) + "\n")
     else:
-        lines = [*(f"applied {name}" for name in names), f"the schema of {without_password(url)} is up to date"]
+        lines = [
+            *(f"applied {name}" for name in names),
+            f"the schema of {without_password(url)} is up to date",
+        ]
         sys.stdout.write("\n".join(lines) + "\n")
     return OK
 
@@ -154,9 +160,11 @@ def load_handlers(settings: Settings, mailer: Mailer) -> Handlers:
     return registered.merged(built_in)
 
 
-async def require_current_schema(url: str) -> None:
+async def require_current_schema(url: str, *, connections: int) -> None:
+    """Raises StartError. Says how many processes like this one, of so many connections, the server carries."""
     connection = await _reach(url)
     try:
+        await _tell_connections(connection, connections)
         if not await migrating.is_current(connection):
             raise StartError(
                 f"the schema of {without_password(url)} is older than this release; run `make migrate` "
@@ -164,6 +172,13 @@ async def require_current_schema(url: str) -> None:
             )
     finally:
         await connection.close()
+
+
+async def _tell_connections(connection: asyncpg.Connection[asyncpg.Record], each: int) -> None:
+    usable = await connection.fetchval(
+        "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
+    )
+    telemetry.info(LogEvent.CONNECTIONS, each=each, usable=usable, processes_carried=usable // each)
 
 
 async def _reach(url: str) -> asyncpg.Connection[asyncpg.Record]:

@@ -25,7 +25,7 @@ class LogEvent(StrEnum):
     ATTEMPT_FAILED = "attempt.failed"
     ATTEMPTS_RELEASED = "attempts.released"
     SETTLE_REFUSED = "settle.refused"
-    CONNECTIONS_SHORT = "connections.short"
+    CONNECTIONS = "connections"
     LISTENER_LOST = "listener.lost"
     LISTENER_BACK = "listener.back"
     LOOP_FAILED = "loop.failed"

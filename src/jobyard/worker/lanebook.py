@@ -123,7 +123,8 @@ class LaneBook:
             return lambda known: 0
         if now - self._recent_at >= RECENT_SECONDS:
             self._recent_at = now
+            starts = {lane_id: known.older for lane_id, known in self._lanes.items()}
             for known in self._lanes.values():
                 known.older, known.recent = known.recent, known.hint
-            return lambda known: known.older
+            return lambda known: starts[known.lane.id]
         return lambda known: known.hint

@@ -232,7 +232,7 @@ class Worker:
     async def _claim_or_wait(self) -> None:
         await self._keep_up_with_the_database()
         self._room.clear()
-        room = self._runner.slots.room()
+        room = self._runner.slots.room(self._clock.now())
         if room <= 0:
             await self._room.wait()
             return

@@ -11,10 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import assert_never
 
+from jobyard import telemetry
 from jobyard.domain import lifecycle
-from jobyard.domain.lifecycle import Failed, Outcome, Succeeded, TimedOut
+from jobyard.domain.lifecycle import Change, Failed, Outcome, Succeeded, TimedOut
 from jobyard.ports import Clock
 from jobyard.store.dispatch import Claimed, Ending, Lane
+from jobyard.telemetry import LogEvent
 from jobyard.worker import attempt
 from jobyard.worker.handlers import Handlers
 from jobyard.worker.slots import Ended, Running, Slots
@@ -22,6 +24,7 @@ from jobyard.worker.slots import Ended, Running, Slots
 CANCEL_PATIENCE_SECONDS = 5.0
 """How long a handler that was cancelled may clean up before its slot is taken away from it."""
 
+LOGGED_MESSAGE_CHARACTERS = 500
 DEADLINES_KEPT = 1000
 """Of attempts that are over, before they are forgotten together."""
 
@@ -201,4 +204,19 @@ class Runner:
             change = lifecycle.release(claimed.standing(lane.suspect))
         else:
             change = lifecycle.settle(claimed.standing(lane.suspect), outcome, random.random())
+            _tell_failure(claimed, change)
         return Ending(claimed.job, claimed.lease, lane.key, change)
+
+
+def _tell_failure(claimed: Claimed, change: Change) -> None:
+    error = change.error or {}
+    telemetry.warning(
+        LogEvent.ATTEMPT_FAILED,
+        job=str(claimed.job),
+        type=claimed.type,
+        attempt=claimed.attempt,
+        error=error.get("type"),
+        message=str(error.get("message"))[:LOGGED_MESSAGE_CHARACTERS],
+        becomes=change.status.value,
+        retry_in=change.run_in,
+    )

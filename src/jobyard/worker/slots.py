@@ -46,9 +46,10 @@ class Slots:
     _ended: int = 0
     _since: float = 0.0
 
-    def room(self) -> int:
-        """How many attempts to claim now."""
-        ahead = min(AHEAD_ROWS, int(self._rate * AHEAD_SECONDS))
+    def room(self, now: float) -> int:
+        """How many attempts to claim now. A rate that nothing has confirmed for so long counts no more."""
+        rate = self._rate if now - self._since <= AHEAD_SECONDS else 0.0
+        ahead = min(AHEAD_ROWS, int(rate * AHEAD_SECONDS))
         room = self.concurrency - len(self.running) + ahead - len(self.waiting)
         # While enough is at hand, wait until a claim is worth its round trip.
         return 0 if self.waiting and room < ahead // 2 else min(CLAIM_ROWS, room)
