@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import asyncpg
 import pytest
@@ -40,3 +40,27 @@ async def scene(worn_database: str) -> AsyncIterator[Scene]:
     yield Scene(worn_database, pool, connection)
     await pool.close()
     await connection.close()
+
+
+Wakes = Callable[[], Awaitable[list[tuple[str, str]]]]
+
+
+@pytest.fixture
+async def wakes(scene: Scene) -> AsyncIterator[Wakes]:
+    """The wake-ups so far, each as (lanes, workers)."""
+    heard = list[tuple[str, str]]()
+
+    def hear(*notification: object) -> None:
+        lanes, _, workers = str(notification[-1]).partition("|")
+        heard.append((lanes, workers))
+
+    async with scene.pool.acquire() as connection:
+        await connection.add_listener("jobyard_ready", hear)
+
+        async def so_far() -> list[tuple[str, str]]:
+            # Notifications of earlier commits arrive before the answer of a later statement.
+            await connection.execute("SELECT 1")
+            return heard
+
+        yield so_far
+        await connection.remove_listener("jobyard_ready", hear)

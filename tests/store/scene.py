@@ -19,12 +19,14 @@ from jobyard.ids import new_job_id
 from jobyard.store import dispatch
 from jobyard.store.database import Connection, Pool
 from jobyard.store.dispatch import Claimed, Ending
-from jobyard.store.intake import Intake
+from jobyard.store.intake import Answer, Created, Intake
 from jobyard.store.lanes import Lanes
 
 PLACES = ("ready", "scheduled", "active", "done")
 LEASE = 30.0
 DONE = Succeeded()
+NUL_IN_JSONB = '{"k":"\\u0000"}'
+"""JSON that `json` keeps and `jsonb` refuses."""
 
 
 def a_job(**options: Any) -> NewJob:
@@ -34,6 +36,10 @@ def a_job(**options: Any) -> NewJob:
 def keyed(key: str, body: str = "body", **options: Any) -> NewJob:
     """A job asked for under an idempotency key, in a request with this body."""
     return a_job(idempotency=IdempotencyKey(key, sha256(body.encode()).digest()), **options)
+
+
+def ids(answers: list[Answer]) -> list[UUID]:
+    return [answer.id for answer in answers if isinstance(answer, Created)]
 
 
 def ending(attempt: Claimed, outcome: Outcome | None = None, *, suspect: int = 0) -> Ending:

@@ -136,8 +136,17 @@ async def play(
 
 
 async def _all_rest(sessions: Sequence[Session]) -> None:
-    for session in sessions:
-        await session.rest()
+    """Until a look at each finds nothing new: whoever ends may free one that was seen waiting for its lock."""
+    seen, found = None, _standings(sessions)
+    while found != seen:
+        seen = found
+        for session in sessions:
+            await session.rest()
+        found = _standings(sessions)
+
+
+def _standings(sessions: Sequence[Session]) -> list[tuple[bool, bool]]:
+    return [(session.may_go, session.is_over) for session in sessions]
 
 
 async def every_order(playing: Callable[[Order], Awaitable[list[tuple[int, set[int]]]]]) -> list[Order]:

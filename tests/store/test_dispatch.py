@@ -91,7 +91,7 @@ async def test_a_claim_passes_over_rows_that_another_claim_holds(scene: Scene):
     jobs = await scene.add(4)
     lanes, worker = await scene.lane_ids(), await scene.worker()
     async with scene.pool.acquire() as other, other.transaction():
-        held = await dispatch.claim(other, worker, lanes, [0], 2, LEASE)  # type: ignore[arg-type]
+        held = await dispatch.claim(other, worker, lanes, [0], 2, LEASE)
         free = await scene.claim(worker)
     assert {attempt.job for attempt in held} == set(jobs[:2])
     assert [attempt.job for attempt in free] == jobs[2:]
@@ -111,7 +111,7 @@ async def test_four_claimers_at_once_take_everything_once(scene: Scene):
         taken = list[dispatch.Claimed]()
         while await left():
             async with scene.pool.acquire() as connection:
-                taken += await dispatch.claim(connection, worker, lanes, [0], 10, LEASE)  # type: ignore[arg-type]
+                taken += await dispatch.claim(connection, worker, lanes, [0], 10, LEASE)
         return taken
 
     shares = await asyncio.gather(*map(drain_as, workers))

@@ -5,32 +5,20 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
-from uuid import UUID
 
 import pytest
 
 from jobyard.domain.errors import (
     DatabaseUnavailable,
-    IdempotencyMismatch,
     InvalidJob,
     JobyardError,
     Overloaded,
     TooManyLanes,
 )
-from jobyard.domain.lifecycle import Retry
 from jobyard.store import database as db
-from jobyard.store import dispatch
-from jobyard.store.intake import FLUSH_ROWS, Answer, Created
+from jobyard.store.intake import FLUSH_ROWS, Created
 from jobyard.store.lanes import Lanes
-from store.scene import Scene, a_job, ending, keyed, until
-
-NUL_IN_JSONB = '{"k":"\\u0000"}'
-
-
-def ids(answers: list[Answer]) -> list[UUID]:
-    return [answer.id for answer in answers if isinstance(answer, Created)]
-
+from store.scene import NUL_IN_JSONB, Scene, a_job, ids, keyed, until
 
 # What is created
 
@@ -326,234 +314,6 @@ async def test_a_connection_that_is_cut_during_a_flush_is_told_and_the_next_crea
         with pytest.raises(DatabaseUnavailable):
             await create
     assert await intake.create(a_job())
-
-
-# Idempotency
-
-
-async def test_60_keys_posted_50_times_at_once_make_60_jobs(scene: Scene):
-    """F29, over two processes' worth of intakes."""
-    intakes = [scene.intake(queue_limit=10_000, lanes=Lanes()) for _ in range(2)]
-    posts = [(f"key {number % 60}", intakes[number % 2]) for number in range(60 * 50)]
-    answers = await asyncio.gather(*(intake.create(keyed(key)) for key, intake in posts))
-    found = dict[str, set[UUID]]()
-    for (key, _), answer in zip(posts, answers, strict=True):
-        found.setdefault(key, set()).add(answer.id)
-    assert all(len(jobs) == 1 for jobs in found.values())
-    assert len(set.union(*found.values())) == await scene.count("job") == await scene.count("ready") == 60
-    assert sum(not answer.replayed for answer in answers) == 60
-
-
-async def test_the_same_request_twice_is_one_job(scene: Scene):
-    intake = scene.intake()
-    first = await intake.create(keyed("k"))
-    again = await intake.create(keyed("k"))
-    assert (again.id, again.replayed) == (first.id, True)
-    assert await scene.count("job") == 1
-    assert await scene.events() == [("created", 1)]
-
-
-async def test_a_key_with_another_body_is_refused(scene: Scene):
-    intake = scene.intake()
-    await intake.create(keyed("k", "one"))
-    with pytest.raises(IdempotencyMismatch):
-        await intake.create(keyed("k", "two"))
-    assert await scene.count("job") == 1
-
-
-async def test_repeats_within_one_flush_are_one_job(scene: Scene):
-    jobs = [keyed("k"), keyed("k"), keyed("k", "other"), keyed("another"), a_job(), keyed("k")]
-    answers = await scene.intake().create_many(jobs)
-    assert answers[0] == Created(jobs[0].id)
-    assert answers[1] == answers[5] == Created(jobs[0].id, replayed=True)
-    assert isinstance(answers[2], IdempotencyMismatch)
-    assert answers[3:5] == [Created(jobs[3].id), Created(jobs[4].id)]
-    assert await scene.count("job") == 3
-
-
-async def test_a_repeat_is_judged_by_the_key_s_holder_and_not_by_its_neighbour(scene: Scene):
-    """Two bodies under one key in one flush, and the second is the one that made the job an hour ago."""
-    intake = scene.intake()
-    first = await intake.create(keyed("k", "true"))
-    wrong, right = await intake.create_many([keyed("k", "false"), keyed("k", "true")])
-    assert isinstance(wrong, IdempotencyMismatch)
-    assert right == Created(first.id, replayed=True)
-
-
-async def test_one_key_of_two_tenants_is_two_jobs(scene: Scene):
-    answers = await scene.intake().create_many([keyed("k", tenant=1), keyed("k", tenant=2)])
-    assert len(set(ids(answers))) == 2
-
-
-async def test_a_first_caller_that_fails_does_not_burn_the_key(scene: Scene):
-    intake = scene.intake()
-    refused, repeat = await intake.create_many(
-        [keyed("k", metadata=NUL_IN_JSONB), keyed("k", metadata=NUL_IN_JSONB)]
-    )
-    assert isinstance(refused, InvalidJob)
-    assert isinstance(repeat, InvalidJob)
-    job = keyed("k")
-    assert await intake.create(job) == Created(job.id)
-
-
-async def test_a_first_caller_that_is_cut_off_does_not_burn_the_key(scene: Scene):
-    intake = scene.intake()
-    async with scene.locked("ready"):
-        first = asyncio.create_task(intake.create(keyed("k")))
-        await until(scene.blocked)
-        await scene.db.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0"
-        )
-        with pytest.raises(DatabaseUnavailable):
-            await first
-    assert not (await intake.create(keyed("k"))).replayed
-    assert await scene.count("job") == 1
-
-
-async def test_an_expired_key_makes_a_new_job(scene: Scene):
-    intake = scene.intake()
-    old = await intake.create(keyed("k", "one"))
-    await scene.db.execute("UPDATE jobyard.idempotency SET expires_at = now() - interval '1s'")
-    new = await intake.create(keyed("k", "two"))
-    assert (new.replayed, new.id != old.id) == (False, True)
-    assert (await intake.create(keyed("k", "two"))).id == new.id
-    assert await scene.count("job") == 2
-
-
-async def test_a_key_lives_for_24_hours(scene: Scene):
-    await scene.intake().create(keyed("k"))
-    hours = "SELECT extract(epoch FROM expires_at - created_at) / 3600 FROM jobyard.idempotency, jobyard.job"
-    assert await scene.db.fetchval(hours) == 24
-
-
-async def test_flushes_with_their_keys_in_opposite_order_do_not_deadlock(scene: Scene):
-    """F25. Whoever waits for the first key holds no other."""
-    intake = scene.intake()
-    keys = ["a", "b", "c"]
-    async with scene.pool.acquire() as first:
-        async with first.transaction():
-            await first.execute(
-                "INSERT INTO jobyard.idempotency VALUES (1, 'a', $1, $2, now() + interval '1h')",
-                a_job().id,
-                sha256(b"body").digest(),
-            )
-            flush = asyncio.create_task(intake.create_many([keyed(key) for key in reversed(keys)]))
-            await until(scene.blocked)
-            await scene.db.execute("SET lock_timeout = '2s'")
-            await scene.db.execute(
-                "INSERT INTO jobyard.idempotency VALUES (1, 'b', $1, $2, now() - interval '1h')",
-                a_job().id,
-                sha256(b"body").digest(),
-            )
-        answers = await flush
-    assert [isinstance(answer, Created) and answer.replayed for answer in answers] == [False, False, True]
-
-
-# Wake-ups
-
-
-@pytest.fixture
-async def wakes(scene: Scene):
-    """The notifications so far, each as (lanes, workers)."""
-    heard = list[tuple[str, str]]()
-
-    def hear(_connection: object, _pid: int, _channel: str, payload: str) -> None:
-        lanes, _, workers = payload.partition("|")
-        heard.append((lanes, workers))
-
-    async with scene.pool.acquire() as connection:
-        await connection.add_listener("jobyard_ready", hear)
-
-        async def so_far() -> list[tuple[str, str]]:
-            # Notifications of earlier commits arrive before the answer of a later statement.
-            await connection.execute("SELECT 1")
-            return heard
-
-        yield so_far
-        await connection.remove_listener("jobyard_ready", hear)
-
-
-async def idle_worker(scene: Scene, *types: str) -> int:
-    worker = await scene.worker(*types)
-    await dispatch.set_idle(scene.db, worker, True)
-    return worker
-
-
-async def test_a_new_lane_is_told_to_everybody(scene: Scene, wakes):
-    await scene.add()
-    assert await wakes() == [("1", "*")]
-
-
-async def test_a_new_lane_is_told_even_if_its_first_job_waits(scene: Scene, wakes):
-    """A worker that is busy elsewhere would else not know of the lane when the job comes due."""
-    await scene.add(delay_seconds=60.0)
-    assert await wakes() == [("1", "*")]
-
-
-async def test_a_new_lane_is_told_even_if_its_first_flush_held_a_poison_row(scene: Scene, wakes):
-    await scene.intake().create_many([a_job(metadata=NUL_IN_JSONB), a_job()])
-    assert await wakes() == [("1", "*")]
-
-
-async def test_nobody_is_woken_where_nobody_is_idle(scene: Scene, wakes):
-    await scene.add()
-    await scene.worker("email")
-    await idle_worker(scene, "report")
-    await scene.expire(await idle_worker(scene, "email"))
-    await scene.add(10)
-    assert len(await wakes()) == 1
-
-
-async def test_an_idle_worker_of_the_type_is_woken_once_a_flush(scene: Scene, wakes):
-    await scene.add()
-    worker = await idle_worker(scene, "email", "report")
-    await scene.add(100)
-    assert (await wakes())[1:] == [("1", str(worker))]
-
-
-async def test_a_worker_that_is_no_longer_idle_is_not_woken(scene: Scene, wakes):
-    await scene.add()
-    worker = await idle_worker(scene, "email")
-    await dispatch.set_idle(scene.db, worker, False)
-    await scene.add()
-    assert len(await wakes()) == 1
-
-
-async def test_one_job_wakes_one_of_a_hundred_idle_workers(scene: Scene, wakes):
-    """F07."""
-    await scene.add()
-    for _ in range(100):
-        await idle_worker(scene)
-    await scene.add()
-    await scene.add(64)
-    named = [workers.split(",") for _, workers in (await wakes())[1:]]
-    assert [len(workers) for workers in named] == [1, 5]
-
-
-async def test_a_flush_over_several_lanes_wakes_once_and_names_them(scene: Scene, wakes):
-    for priority in (1, 2, 3):
-        await scene.add(priority=priority)
-    worker = await idle_worker(scene)
-    await scene.intake().create_many([a_job(priority=priority) for priority in (3, 1, 3)])
-    assert (await wakes())[3:] == [("1,3", str(worker))]
-
-
-async def test_a_job_that_waits_wakes_nobody(scene: Scene, wakes):
-    await scene.add()
-    await idle_worker(scene)
-    await scene.add(delay_seconds=60.0)
-    assert len(await wakes()) == 1
-
-
-async def test_a_release_wakes_an_idle_worker_and_a_retry_to_come_does_not(scene: Scene, wakes):
-    await scene.add(2)
-    first, second = await scene.claim(await scene.worker())
-    worker = await idle_worker(scene)
-    await dispatch.hand_back(scene.db, scene.lanes, [ending(first, Retry(after=60.0))])
-    assert len(await wakes()) == 1
-    await dispatch.hand_back(scene.db, scene.lanes, [ending(second)])
-    assert (await wakes())[1:] == [("1", str(worker))]
 
 
 async def test_every_answer_is_an_error_of_ours_or_a_job(scene: Scene):

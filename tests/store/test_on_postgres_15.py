@@ -11,7 +11,14 @@ import pytest
 
 HERE = Path(__file__).parent
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
-SUITE = ("test_dispatch.py", "test_upkeep.py", "test_reads.py", "test_migrate.py", "test_plans.py")
+SUITE = (
+    "test_dispatch.py",
+    "test_upkeep.py",
+    "test_retention.py",
+    "test_reads.py",
+    "test_migrate.py",
+    "test_plans.py",
+)
 
 
 def binaries() -> Path | None:

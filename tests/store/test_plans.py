@@ -45,7 +45,7 @@ async def hot(database: str) -> AsyncIterator[db.Connection]:
     pool = await db.open_pool(database, size=1, hot=True, name="test")
     async with pool.acquire() as connection:
         await connection.execute("VACUUM ANALYZE")
-        yield connection  # type: ignore[misc]
+        yield connection
     await pool.close()
 
 

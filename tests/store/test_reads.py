@@ -176,7 +176,7 @@ async def test_a_walk_meets_each_of_250_once_while_others_are_created_and_finish
 
     async def others() -> None:
         async with scene.pool.acquire() as connection:
-            busy = Scene(scene.url, scene.pool, connection, scene.lanes)  # type: ignore[arg-type]
+            busy = Scene(scene.url, scene.pool, connection, scene.lanes)
             worker = await busy.worker()
             lane = (await dispatch.lanes_of(busy.db, ["other"]))[0].id
             while not stop.is_set():
@@ -254,9 +254,9 @@ async def test_one_page_never_shows_a_job_twice_or_not_at_all_while_it_moves(sce
     async def move_them_in_circles() -> None:
         async with scene.pool.acquire() as connection:
             while not stop.is_set():
-                attempts = await dispatch.claim(connection, worker, lanes, [0], 30, 30.0)  # type: ignore[arg-type]
+                attempts = await dispatch.claim(connection, worker, lanes, [0], 30, 30.0)
                 back = [ending(attempt) for attempt in attempts]
-                await dispatch.hand_back(connection, scene.lanes, back)  # type: ignore[arg-type]
+                await dispatch.hand_back(connection, scene.lanes, back)
 
     circling = asyncio.create_task(move_them_in_circles())
     for _ in range(150):

@@ -1,23 +1,21 @@
-"""What maintainers do: promote, sweep, retention, and forgetting old keys and events."""
+"""What maintainers do to keep jobs moving: promote what is due, and sweep up after dead workers."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 import pytest
 
-from jobyard.domain.job import LaneKey
-from jobyard.domain.lifecycle import Cause, Fail, Outcome, Retry, Succeeded
+from jobyard.domain.lifecycle import Cause, Retry, Succeeded
 from jobyard.domain.retry import Backoff
 from jobyard.store import dispatch, upkeep
 from jobyard.store.lanes import Lanes
-from store.scene import LEASE, Scene, ending, keyed, until
+from store.conftest import Wakes
+from store.scene import LEASE, Scene, ending, until
 
 NOTHING = upkeep.Swept([], {})
-DAY = 86400.0
 GOES_AT_ONCE = Backoff(0.0, 0.0)
 
 
@@ -67,7 +65,7 @@ async def test_maintainers_at_once_promote_each_job_once(scene: Scene, monkeypat
 
     async def maintain() -> int:
         async with scene.pool.acquire() as connection:
-            return sum([await upkeep.promote(connection, later) for _ in range(10)])  # type: ignore[arg-type]
+            return sum([await upkeep.promote(connection, later) for _ in range(10)])
 
     assert sum(await asyncio.gather(*(maintain() for _ in range(4)))) == await scene.count("ready") == 200
 
@@ -81,16 +79,12 @@ async def test_the_wait_for_the_next_due_job_is_told_in_seconds(scene: Scene):
     assert 20 < waits <= 30
 
 
-async def test_a_promoted_job_wakes_an_idle_worker(scene: Scene):
-    heard = asyncio.Queue[str]()
+async def test_a_promoted_job_wakes_an_idle_worker(scene: Scene, wakes: Wakes):
     await scene.add(delay_seconds=60.0)
     worker = await scene.worker()
     await dispatch.set_idle(scene.db, worker, True)
-    async with scene.pool.acquire() as connection:
-        await connection.add_listener("jobyard_ready", lambda *it: heard.put_nowait(it[-1]))
-        await upkeep.promote(scene.db, datetime.now(UTC) + timedelta(minutes=2))
-        assert await asyncio.wait_for(heard.get(), 10) == f"1|{worker}"
-        await connection.reset()
+    await upkeep.promote(scene.db, datetime.now(UTC) + timedelta(minutes=2))
+    assert (await wakes())[1:] == [("1", str(worker))]
 
 
 # Sweep
@@ -210,7 +204,7 @@ async def test_maintainers_that_sweep_at_once_take_each_attempt_back_once(scene:
 
     async def maintain() -> int:
         async with scene.pool.acquire() as connection:
-            return (await upkeep.sweep(connection, Lanes())).attempts  # type: ignore[arg-type]
+            return (await upkeep.sweep(connection, Lanes())).attempts
 
     assert sum(await asyncio.gather(*(maintain() for _ in range(4)))) + (await sweep(scene)).attempts == 200
     assert await scene.count("ready") == await scene.count("attempt") == 200
@@ -223,7 +217,7 @@ async def test_a_sweep_that_meets_a_claim_half_way_takes_back_all_of_the_worker_
     await scene.claim(worker, 1)
     async with scene.pool.acquire() as other, other.transaction():
         lanes = await scene.lane_ids()
-        await dispatch.claim(other, worker, lanes, [0], 1, LEASE)  # type: ignore[arg-type]
+        await dispatch.claim(other, worker, lanes, [0], 1, LEASE)
         # Whether the row is passed over or waited for, the sweep must not miss what this claim is about to hold.
         later = asyncio.create_task(
             upkeep.sweep(scene.db, scene.lanes, datetime.now(UTC) + timedelta(hours=1))
@@ -257,17 +251,12 @@ async def test_a_sweep_makes_the_lane_of_suspects_even_if_the_tenant_has_used_up
     assert await scene.level(job) == 1
 
 
-async def test_the_new_lane_of_suspects_is_told_to_the_workers(scene: Scene):
-    heard = asyncio.Queue[str]()
+async def test_the_new_lane_of_suspects_is_told_to_the_workers(scene: Scene, wakes: Wakes):
     await scene.add()
     await scene.claim_one(worker := await scene.worker())
     await scene.expire(worker)
-    async with scene.pool.acquire() as connection:
-        await connection.add_listener("jobyard_ready", lambda *it: heard.put_nowait(it[-1]))
-        await sweep(scene)
-        lane = await scene.lanes.id_of(scene.db, LaneKey(1, "default", "email", 5, 1))
-        assert await asyncio.wait_for(heard.get(), 10) == f"{lane[0]}|*"
-        await connection.reset()
+    await sweep(scene)
+    assert (await wakes())[1:] == [("2", "*")]
 
 
 async def test_a_sweep_takes_its_rows_in_order_of_job_so_that_it_cannot_deadlock(scene: Scene):
@@ -279,153 +268,8 @@ async def test_a_sweep_takes_its_rows_in_order_of_job_so_that_it_cannot_deadlock
     async with scene.pool.acquire() as first, scene.pool.acquire() as second:
         async with first.transaction():
             await first.execute("SELECT FROM jobyard.active WHERE job = $1 FOR UPDATE", jobs[0])
-            waiting = asyncio.create_task(upkeep.sweep(second, scene.lanes))  # type: ignore[arg-type]
+            waiting = asyncio.create_task(upkeep.sweep(second, scene.lanes))
             await until(scene.blocked)
             free = await scene.db.fetch("SELECT job FROM jobyard.active ORDER BY job FOR UPDATE SKIP LOCKED")
         assert [row["job"] for row in free] == jobs[1:]
         assert (await waiting).attempts == 5
-
-
-# Retention
-
-
-async def age(scene: Scene, seconds: float, *jobs: UUID) -> None:
-    await scene.db.execute(
-        "UPDATE jobyard.done SET finished_at = now() - make_interval(secs => $1) WHERE job = ANY ($2)",
-        seconds,
-        jobs,
-    )
-
-
-async def rows_of(scene: Scene, job: UUID) -> int:
-    tables = {
-        "job": "id",
-        "ready": "job",
-        "scheduled": "job",
-        "active": "job",
-        "done": "job",
-        "attempt": "job",
-    }
-    counts = [
-        await scene.db.fetchval(f"SELECT count(*) FROM jobyard.{table} WHERE {column} = $1", job)
-        for table, column in tables.items()
-    ]
-    return sum(counts)
-
-
-@pytest.mark.parametrize(
-    ("outcome", "kept"),
-    [(Succeeded(), (10 * DAY, DAY)), (Fail("no"), (DAY, 10 * DAY))],
-    ids=["completed", "failed"],
-)
-async def test_a_finished_job_goes_when_its_outcome_is_kept_no_longer(
-    scene: Scene, outcome: Outcome, kept: tuple[float, float]
-):
-    old, young = await scene.add_finished(2, outcome)
-    await age(scene, 5 * DAY, old, young)
-    assert await upkeep.delete_finished(scene.db, *kept) == 0
-    await age(scene, 11 * DAY, old)
-    assert await upkeep.delete_finished(scene.db, *kept) == 1
-    assert (await rows_of(scene, old), await rows_of(scene, young)) == (0, 2)
-
-
-async def test_all_that_is_kept_of_a_job_goes_with_it(scene: Scene):
-    (job,) = await scene.add()
-    await dispatch.hand_back(scene.db, scene.lanes, [ending(await scene.claim_one())])
-    await dispatch.settle(scene.db, [ending(await scene.claim_one(), Succeeded())])
-    assert await rows_of(scene, job) == 3
-    await age(scene, 2 * DAY, job)
-    assert await upkeep.delete_finished(scene.db, DAY, DAY) == 1
-    assert await rows_of(scene, job) == 0
-
-
-async def test_a_job_that_lives_is_never_deleted(scene: Scene):
-    jobs = await scene.add_finished(4, Fail("no"))
-    await age(scene, 99 * DAY, *jobs)
-    again = "SELECT lane, 2, 0, 0, id FROM jobyard.job WHERE id ="
-    await scene.db.execute(
-        f"INSERT INTO jobyard.ready (lane, run, attempt, crashes, job) {again} $1", jobs[0]
-    )
-    await scene.db.execute(
-        "INSERT INTO jobyard.scheduled (job, run_at, lane, run, attempt, crashes) VALUES ($1, now(), 1, 2, 0, 0)",
-        jobs[1],
-    )
-    await scene.db.execute(
-        "INSERT INTO jobyard.active (job, lease, worker, deadline, tenant, lane, run, attempt, crashes)"
-        " VALUES ($1, 99, 1, now(), 1, 1, 2, 1, 0)",
-        jobs[2],
-    )
-    assert await upkeep.delete_finished(scene.db, DAY, DAY) == 1
-    assert [await rows_of(scene, job) for job in jobs] == [3, 3, 3, 0]
-
-
-async def test_only_the_last_run_decides_and_then_all_runs_go(scene: Scene):
-    (job,) = await scene.add_finished(1, Fail("no"))
-    await scene.db.execute(
-        "INSERT INTO jobyard.done (job, run, attempt, tenant, status) VALUES ($1, 2, 1, 1, 'completed')", job
-    )
-    await scene.db.execute("UPDATE jobyard.done SET finished_at = now() - interval '9 days' WHERE run = 1")
-    assert await upkeep.delete_finished(scene.db, DAY, DAY) == 0
-    await age(scene, 2 * DAY, job)
-    assert await upkeep.delete_finished(scene.db, DAY, DAY) == 1
-    assert await rows_of(scene, job) == 0
-
-
-async def test_retention_goes_by_batches_and_takes_the_oldest_first(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(upkeep, "DELETE_ROWS", 10)
-    jobs = await scene.add_finished(25)
-    for days, job in enumerate(jobs):
-        await age(scene, (100 - days) * DAY, job)
-    assert await upkeep.delete_finished(scene.db, DAY, DAY) == 10
-    left = await scene.db.fetch("SELECT id FROM jobyard.job ORDER BY id")
-    assert [row["id"] for row in left] == jobs[10:]
-    assert [await upkeep.delete_finished(scene.db, DAY, DAY) for _ in range(3)] == [10, 5, 0]
-
-
-async def test_retention_passes_over_a_job_that_somebody_holds(scene: Scene):
-    held, free = await scene.add_finished(2)
-    await age(scene, 9 * DAY, held, free)
-    async with scene.pool.acquire() as other, other.transaction():
-        await other.execute("SELECT FROM jobyard.job WHERE id = $1 FOR NO KEY UPDATE", held)
-        assert await upkeep.delete_finished(scene.db, DAY, DAY) == 1
-    assert (await rows_of(scene, held), await rows_of(scene, free)) == (2, 0)
-
-
-async def test_maintainers_at_once_delete_each_job_once(scene: Scene, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(upkeep, "DELETE_ROWS", 10)
-    await age(scene, 9 * DAY, *await scene.add_finished(100))
-
-    async def maintain() -> int:
-        async with scene.pool.acquire() as connection:
-            return sum([await upkeep.delete_finished(connection, DAY, DAY) for _ in range(12)])  # type: ignore[arg-type]
-
-    deleted = sum(await asyncio.gather(*(maintain() for _ in range(3))))
-    assert deleted + await scene.count("job") == 100
-    while rest := await upkeep.delete_finished(scene.db, DAY, DAY):
-        deleted += rest
-    assert (deleted, await scene.count("done")) == (100, 0)
-
-
-# Old keys, old events
-
-
-async def test_a_key_is_forgotten_when_its_day_is_over(scene: Scene):
-    await scene.intake().create_many([keyed("old"), keyed("new")])
-    assert await upkeep.delete_expired_keys(scene.db) == 0
-    await scene.db.execute(
-        "UPDATE jobyard.idempotency SET expires_at = now() - interval '1s' WHERE key = 'old'"
-    )
-    assert await upkeep.delete_expired_keys(scene.db) == 1
-    assert await scene.db.fetchval("SELECT array_agg(key) FROM jobyard.idempotency") == ["new"]
-    assert await scene.count("job") == 2
-
-
-async def test_old_events_go_by_batches_from_the_oldest(scene: Scene, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(upkeep, "DELETE_ROWS", 2)
-    for _ in range(5):
-        await scene.add()
-    await scene.db.execute("UPDATE jobyard.event SET at = now() - interval '2 days' WHERE seq <= 3")
-    assert [await upkeep.delete_old_events(scene.db, DAY) for _ in range(3)] == [2, 1, 0]
-    assert await scene.db.fetchval("SELECT array_agg(seq ORDER BY seq) FROM jobyard.event") == [4, 5]

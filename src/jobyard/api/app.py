@@ -1,0 +1,228 @@
+"""The table of routes, and the application that is made of it."""
+
+from __future__ import annotations
+
+from starlette.types import Receive, Scope, Send
+
+from jobyard.api import documentation, jobs, probes
+from jobyard.api.documentation import Pages
+from jobyard.api.edge import Edge
+from jobyard.api.openapi import document
+from jobyard.api.parts import Parts
+from jobyard.api.problems import (
+    BodyTimeout,
+    MalformedJson,
+    TooLarge,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
+from jobyard.api.route import Header, Reply, Route
+from jobyard.api.schemas import (
+    AttemptPage,
+    Bulk,
+    BulkAnswer,
+    CreateJob,
+    Created,
+    EventPage,
+    Job,
+    JobPage,
+    ListQuery,
+    PageQuery,
+)
+from jobyard.config import Settings
+from jobyard.domain.errors import (
+    BadPageToken,
+    DatabaseUnavailable,
+    IdempotencyMismatch,
+    JobyardError,
+    NotFound,
+    Overloaded,
+    TooManyLanes,
+)
+from jobyard.ports import Clock
+from jobyard.store.database import Pool
+from jobyard.store.lanes import Lanes
+
+EXAMPLE_ID = "019384a0-5b1c-7d3e-8f21-0242ac120002"
+
+IDEMPOTENCY_KEY = Header(
+    "Idempotency-Key",
+    "1 to 255 printable ASCII characters. For 24 hours the same key with the same body is the same job; with another body it is refused.",
+    "order-17",
+)
+PREFER = Header(
+    "Prefer", "`wait=N`: answer when the job is final, after N seconds (at most 60) at the latest.", "wait=10"
+)
+TRACEPARENT = Header(
+    "traceparent",
+    "W3C trace context, kept with the job. What is not valid is ignored.",
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+)
+IF_NONE_MATCH = Header(
+    "If-None-Match",
+    "An ETag: answered 304 as long as the job has not changed.",
+    '"1.0.pending.1795687200.000000"',
+)
+LOCATION = Header("Location", "Where the job is.", f"/api/jobs/{EXAMPLE_ID}")
+REPLAYED = Header("Idempotency-Replayed", "`true`: an earlier request with this key made the job.", "true")
+ETAG = Header("ETag", "Changes whenever the job does.", '"1.0.pending.1795687200.000000"')
+
+BODY: tuple[type[JobyardError], ...] = (
+    MalformedJson,
+    BodyTimeout,
+    TooLarge,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
+DATABASE: tuple[type[JobyardError], ...] = (DatabaseUnavailable,)
+
+ROUTES = (
+    Route(
+        "POST",
+        "/api/jobs",
+        jobs.create,
+        "Create a job",
+        "Committed before the answer: what is answered 202 is not lost. The payload is kept byte for byte.",
+        "jobs",
+        {
+            202: Reply("Accepted.", (Created,), (LOCATION,)),
+            200: Reply(
+                "With `Prefer: wait` the whole job, final in time; or, for a known Idempotency-Key, the first answer.",
+                (Job, Created),
+                (LOCATION, REPLAYED),
+            ),
+        },
+        body=CreateJob,
+        body_example='{"type":"email","payload":{"to":"user@example.com"}}',
+        headers=(IDEMPOTENCY_KEY, PREFER, TRACEPARENT),
+        problems=(*BODY, IdempotencyMismatch, TooManyLanes, Overloaded, *DATABASE),
+    ),
+    Route(
+        "POST",
+        "/api/jobs/bulk",
+        jobs.create_bulk,
+        "Create many jobs",
+        "Up to 1,000 jobs in one request. Each is accepted or refused on its own; the pointers of an item's problem start "
+        "at the whole body, e.g. `/jobs/3/priority`. Idempotency keys are per job.",
+        "jobs",
+        {200: Reply("An item a job, in the order given.", (BulkAnswer,))},
+        body=Bulk,
+        body_example='{"jobs":[{"type":"email","payload":{"to":"user@example.com"},"idempotencyKey":"order-17"}]}',
+        headers=(TRACEPARENT,),
+        problems=(*BODY, *DATABASE),
+    ),
+    Route(
+        "GET",
+        "/api/jobs/{id}",
+        jobs.get,
+        "Look at a job",
+        "All there is to know of a job. With `Prefer: wait` once it is completed or failed, or as it is when the time is up.",
+        "jobs",
+        {200: Reply("The job.", (Job,), (ETAG,)), 304: Reply("It has not changed.", (), (ETAG,))},
+        headers=(PREFER, IF_NONE_MATCH),
+        problems=(NotFound, Overloaded, *DATABASE),
+    ),
+    Route(
+        "GET",
+        "/api/jobs",
+        jobs.list_jobs,
+        "List jobs",
+        "Newest first. A page may be short, or empty, and still have a `nextPageToken`: go on until it is null.",
+        "jobs",
+        {200: Reply("A page.", (JobPage,))},
+        query=ListQuery,
+        problems=(BadPageToken, ValidationFailed, *DATABASE),
+    ),
+    Route(
+        "GET",
+        "/api/jobs/{id}/attempts",
+        jobs.attempts,
+        "List the attempts of a job",
+        "Newest first, those of all runs, the running one included.",
+        "jobs",
+        {200: Reply("A page.", (AttemptPage,))},
+        query=PageQuery,
+        problems=(NotFound, BadPageToken, ValidationFailed, *DATABASE),
+    ),
+    Route(
+        "GET",
+        "/api/jobs/{id}/events",
+        jobs.events,
+        "List what happened to a job",
+        "Newest first. An event's `id` is `lease.phase`, unique within the job.",
+        "jobs",
+        {200: Reply("A page.", (EventPage,))},
+        query=PageQuery,
+        problems=(NotFound, BadPageToken, ValidationFailed, *DATABASE),
+    ),
+    Route(
+        "GET",
+        "/healthz",
+        probes.healthz,
+        "Is the process alive",
+        "Asks nothing of the database.",
+        "probes",
+        {200: Reply("It is.", (probes.Health,))},
+        is_open=True,
+    ),
+    Route(
+        "GET",
+        "/readyz",
+        probes.readyz,
+        "Can the process serve",
+        "Asks the database, and answers within 2 seconds.",
+        "probes",
+        {
+            200: Reply("It can.", (probes.Readiness,)),
+            503: Reply("It cannot; the parts say why.", (probes.Readiness,)),
+        },
+        is_open=True,
+    ),
+    Route(
+        "GET",
+        "/openapi.json",
+        documentation.openapi,
+        "This description",
+        "OpenAPI 3.1, made from the same table as the routes.",
+        "documentation",
+        {200: Reply("The document.", media="application/json")},
+    ),
+    Route(
+        "GET",
+        "/docs",
+        documentation.docs,
+        "This description for people",
+        "One page that needs no network.",
+        "documentation",
+        {200: Reply("The page.", media="text/html")},
+    ),
+    Route(
+        "GET",
+        "/",
+        documentation.home,
+        "Where people start",
+        "Leads to the documentation.",
+        "documentation",
+        {307: Reply("Go there.", (), (Header("Location", "The page.", "/docs"),))},
+    ),
+)
+
+
+class Api:
+    """The ASGI application. `drain` at shutdown: whoever waits is answered, what was taken in is committed."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._edge = Edge(ROUTES, parts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._edge(scope, receive, send)
+
+    async def drain(self) -> None:
+        await self._parts.drain()
+
+
+def create_app(settings: Settings, pool: Pool, lanes: Lanes, clock: Clock) -> Api:
+    """Serves from the pool, which its owner closes after `drain`."""
+    pages = Pages.of(document(ROUTES, guarded=settings.key is not None))
+    return Api(Parts(settings, pool, lanes, clock, pages))

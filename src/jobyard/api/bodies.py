@@ -1,0 +1,149 @@
+"""The checks of a body, in the order of the contract: content type, size, UTF-8, JSON and its depth, numbers and
+strings that can be kept, schema.
+
+What is fine, and that is nearly everything, passes one quick look and two decodes in C. Only what is not, or may
+not be, is taken apart by `faults`, which names every fault and its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import accumulate
+from typing import Any, TypeVar
+
+import msgspec
+
+from jobyard.api import faults
+from jobyard.api.exchange import Request
+from jobyard.api.problems import (
+    BodyTimeout,
+    Fault,
+    MalformedJson,
+    TooLarge,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
+
+DEEPEST = 64
+"""Levels of arrays and objects in a body; in a bulk, in each job. Our own limit, not the interpreter's."""
+
+TOO_DEEP = Fault("", f"arrays and objects are nested deeper than {DEEPEST} levels")
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_ALL_BUT_STRUCTURE = bytes(code for code in range(256) if code not in b'[]{}"')
+_decode_anything = msgspec.json.Decoder[Any](Any).decode
+
+
+class ClientGone(Exception):
+    """The client left before its request was whole: there is nobody to answer."""
+
+
+async def read_json(request: Request, limit: int, seconds: float) -> bytes:
+    """The body, of at most `limit` bytes, arrived within `seconds`. Raises a Refusal, or ClientGone."""
+    _require_json(request)
+    if int(request.headers.get(b"content-length", b"0")) > limit:
+        raise TooLarge(f"the body is larger than {limit} bytes")
+    try:
+        async with asyncio.timeout(seconds):
+            body = await _receive(request, limit)
+    except TimeoutError:
+        raise BodyTimeout(f"the body was not there after {seconds:g} seconds") from None
+    _require_utf8(body)
+    return body
+
+
+def _require_json(request: Request) -> None:
+    kind = request.headers.get(b"content-type", b"")
+    if kind != b"application/json":
+        media, _, parameters = kind.lower().partition(b";")
+        if media.strip() != b"application/json" or parameters.strip(b" ;") not in (
+            b"",
+            b"charset=utf-8",
+            b'charset="utf-8"',
+        ):
+            raise UnsupportedMediaType("send it with Content-Type: application/json")
+    if request.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise UnsupportedMediaType("send it without Content-Encoding")
+
+
+async def _receive(request: Request, limit: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(f"the body is larger than {limit} bytes")
+        chunks.append(chunk)
+        if not message.get("more_body"):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _require_utf8(body: bytes) -> None:
+    try:
+        if not body.isascii():
+            body.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedJson(f"byte {error.start} is not UTF-8") from None
+
+
+def decode(decoder: msgspec.json.Decoder[S], body: bytes | memoryview) -> S:
+    """The body as the decoder's shape. Raises MalformedJson or ValidationFailed, with every fault.
+
+    A `payload` of the shape must be msgspec.Raw: it is checked, and kept as it came."""
+    raw = bytes(body)
+    require_shallow(raw)
+    # The one thing that msgspec accepts and PostgreSQL cannot keep.
+    if rb"\u0000" not in raw:
+        try:
+            value = decoder.decode(raw)
+            _decode_anything(getattr(value, "payload", b"0"))
+            return value
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass
+    return _decode_with_care(decoder, raw)
+
+
+def decode_envelope(decoder: msgspec.json.Decoder[S], body: bytes) -> S:
+    """Only the outside of a body: what its Raw parts hold is for `decode` to look at, one by one."""
+    try:
+        return decoder.decode(body)
+    except RecursionError:
+        raise ValidationFailed([TOO_DEEP]) from None
+    except msgspec.DecodeError:
+        require_shallow(body)
+        return _decode_with_care(decoder, body)
+
+
+def _decode_with_care(decoder: msgspec.json.Decoder[S], raw: bytes) -> S:
+    found = faults.of_text(raw, decoder.type)
+    if found:
+        raise ValidationFailed(found)
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        raise ValidationFailed([Fault("", str(error))]) from None
+    except msgspec.DecodeError as error:
+        raise MalformedJson(str(error)) from None
+
+
+def require_shallow(raw: bytes, deepest: int = DEEPEST) -> None:
+    """Raises ValidationFailed for more levels than that, without any recursion."""
+    if raw.count(b"[") + raw.count(b"{") > deepest and _depth_exceeds(raw, deepest):
+        raise ValidationFailed([TOO_DEEP])
+
+
+def _depth_exceeds(raw: bytes, limit: int) -> bool:
+    return any(depth > limit for depth in accumulate(map(_STEP.__getitem__, _structure(raw))))
+
+
+def _structure(raw: bytes) -> bytes:
+    """The brackets that stand outside of strings."""
+    if b"\\" in raw:
+        raw = raw.replace(rb"\\", b"").replace(rb"\"", b"")
+    return b"".join(raw.translate(None, _ALL_BUT_STRUCTURE).split(b'"')[::2])

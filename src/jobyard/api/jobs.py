@@ -1,0 +1,294 @@
+"""The endpoints of jobs: parse, ask the store, render."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from collections.abc import Mapping
+from itertools import dropwhile, islice
+from typing import TypeVar
+
+import asyncpg
+import msgspec
+
+from jobyard.api import bodies, faults, render
+from jobyard.api.exchange import Answer, Headers, Request, json_answer
+from jobyard.api.paging import make_token, read_token
+from jobyard.api.parts import Parts
+from jobyard.api.problems import Fault, TooLarge, ValidationFailed, problem_of
+from jobyard.api.schemas import (
+    KEY_PATTERN,
+    AttemptPage,
+    BulkAnswer,
+    BulkEnvelope,
+    BulkItem,
+    BulkJob,
+    Created,
+    CreateJob,
+    EventPage,
+    JobPage,
+    ListQuery,
+    PageQuery,
+)
+from jobyard.domain.errors import JobyardError, NotFound
+from jobyard.domain.events import EventKey, events_of
+from jobyard.domain.job import DEFAULT_TENANT, IdempotencyKey, NewJob
+from jobyard.domain.lifecycle import Status, is_final
+from jobyard.ids import new_job_id
+from jobyard.store import intake, reads
+
+J = TypeVar("J", bound=CreateJob)
+Q = TypeVar("Q", ListQuery, PageQuery)
+
+FIRST_RUN = 1
+METADATA = "metadata."
+
+_decoder = msgspec.json.Decoder(CreateJob)
+_bulk_job_decoder = msgspec.json.Decoder(BulkJob)
+_envelope_decoder = msgspec.json.Decoder(BulkEnvelope)
+_canonical_uuid = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
+_key = re.compile(KEY_PATTERN).match
+_traceparent = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
+
+
+async def create(parts: Parts, request: Request) -> Answer:
+    body = await bodies.read_json(request, parts.create_limit, parts.settings.body_timeout_seconds)
+    asked = _accepted(_decoder, body, parts.settings.max_payload_bytes)
+    job = asked.to_domain(new_job_id(), _idempotency(request, body), _trace(request))
+    created = await parts.create(job)
+    headers = _headers_of_created(created)
+    if seconds := request.wait_seconds():
+        final = await _final(parts, request, created, seconds)
+        if final is not None:
+            return json_answer(200, render.job(final), headers)
+    return json_answer(200 if created.replayed else 202, Created(str(created.id)), headers)
+
+
+async def create_bulk(parts: Parts, request: Request) -> Answer:
+    if b"idempotency-key" in request.headers:
+        raise ValidationFailed(
+            [Fault("/Idempotency-Key", "a bulk has an idempotencyKey in each job instead")]
+        )
+    settings = parts.settings
+    body = await bodies.read_json(request, settings.max_bulk_bytes, settings.body_timeout_seconds)
+    jobs = [
+        _bulk_job(raw, request, settings.max_payload_bytes)
+        for raw in bodies.decode_envelope(_envelope_decoder, body).jobs
+    ]
+    answers = iter(await parts.create_many([job for job in jobs if isinstance(job, NewJob)]))
+    outcomes = [next(answers) if isinstance(job, NewJob) else job for job in jobs]
+    return json_answer(
+        200, BulkAnswer([_bulk_item(index, outcome) for index, outcome in enumerate(outcomes)])
+    )
+
+
+async def get(parts: Parts, request: Request) -> Answer:
+    job = _job_id(request)
+    row = await _row(parts, job)
+    if (seconds := request.wait_seconds()) and not is_final(Status(row["status"])):
+        await parts.waiters.wait((job, row["run"]), seconds, request.gone())
+        row = await _row(parts, job)
+    tag = render.etag(row)
+    headers: Headers = [(b"etag", tag), (b"cache-control", b"no-cache")]
+    if _matches(request.headers.get(b"if-none-match"), tag):
+        return Answer(304, b"", headers)
+    return json_answer(200, render.job(row), headers)
+
+
+async def list_jobs(parts: Parts, request: Request) -> Answer:
+    values = _nested(request.query())
+    query = _query(values, ListQuery)
+    name = _list_name(request, values)
+    below = (
+        uuid.UUID(bytes=read_token(query.page_token, name, 16))
+        if query.page_token is not None
+        else reads.NEWEST
+    )
+    async with parts.reading() as connection:
+        page = await reads.list_jobs(connection, DEFAULT_TENANT, _filters(query), below, query.page_size)
+    token = make_token(page.last.bytes, name) if page.last else None
+    return json_answer(200, JobPage([render.job_summary(row) for row in page.rows], token))
+
+
+async def attempts(parts: Parts, request: Request) -> Answer:
+    job, values = _job_id(request), request.query()
+    query = _query(values, PageQuery)
+    name = _list_name(request, values)
+    below = (
+        _lease(read_token(query.page_token, name, 8)) if query.page_token is not None else reads.NEWEST_LEASE
+    )
+    await _row(parts, job)
+    async with parts.reading() as connection:
+        rows = await reads.attempts(connection, job, below, query.page_size + 1)
+    records = [render.attempt_record(row) for row in rows[: query.page_size]]
+    more = len(rows) > query.page_size
+    token = make_token(records[-1].lease.to_bytes(8), name) if more else None
+    return json_answer(200, AttemptPage([render.attempt(record) for record in records], token))
+
+
+async def events(parts: Parts, request: Request) -> Answer:
+    job, values = _job_id(request), request.query()
+    query = _query(values, PageQuery)
+    name = _list_name(request, values)
+    before = _event_key(read_token(query.page_token, name, 9)) if query.page_token is not None else None
+    created_at = (await _row(parts, job))["created_at"]
+    async with parts.reading() as connection:
+        # The lease at which the last page ended may have an event left; every attempt has at least one.
+        below = reads.NEWEST_LEASE if before is None else before.lease + 1
+        rows = await reads.attempts(connection, job, below, query.page_size + 2)
+    facts = events_of(created_at, map(render.attempt_record, rows))
+    unseen = dropwhile(lambda fact: before is not None and fact.key >= before, facts)
+    found = list(islice(unseen, query.page_size + 1))
+    shown = found[: query.page_size]
+    token = make_token(_position(shown[-1].key), name) if len(found) > len(shown) else None
+    return json_answer(200, EventPage([render.event(job, fact) for fact in shown], token))
+
+
+# Creates
+
+
+def _accepted(decoder: msgspec.json.Decoder[J], raw: bytes | msgspec.Raw, max_payload_bytes: int) -> J:
+    """What the client asks for, if it can be had. Raises a Refusal."""
+    asked = bodies.decode(decoder, raw)
+    if found := asked.faults():
+        raise ValidationFailed(found)
+    if len(memoryview(asked.payload)) > max_payload_bytes:
+        raise TooLarge(f"the payload is larger than {max_payload_bytes} bytes")
+    return asked
+
+
+def _bulk_job(raw: msgspec.Raw, request: Request, max_payload_bytes: int) -> NewJob | JobyardError:
+    try:
+        asked = _accepted(_bulk_job_decoder, raw, max_payload_bytes)
+    except JobyardError as refusal:
+        return refusal
+    key = None if asked.idempotency_key is None else _keyed(asked.idempotency_key, request, bytes(raw))
+    return asked.to_domain(new_job_id(), key, _trace(request))
+
+
+def _bulk_item(index: int, outcome: intake.Answer) -> BulkItem:
+    if isinstance(outcome, intake.Created):
+        return BulkItem(id=str(outcome.id), status=Status.PENDING)
+    return BulkItem(problem=problem_of(outcome, within=f"/jobs/{index}"))
+
+
+def _idempotency(request: Request, body: bytes) -> IdempotencyKey | None:
+    given = request.headers.get(b"idempotency-key")
+    if given is None:
+        return None
+    key = given.decode("latin-1")
+    if not _key(key):
+        raise ValidationFailed([Fault("/Idempotency-Key", "must be 1 to 255 printable ASCII characters")])
+    return _keyed(key, request, body)
+
+
+def _keyed(key: str, request: Request, body: bytes) -> IdempotencyKey:
+    return IdempotencyKey(
+        key, hashlib.sha256(b"%s %s\n%s" % (request.method.encode(), request.path.encode(), body)).digest()
+    )
+
+
+def _trace(request: Request) -> str | None:
+    given = request.headers.get(b"traceparent")
+    return given.decode() if given and _traceparent(given) else None
+
+
+def _headers_of_created(created: intake.Created) -> Headers:
+    headers: Headers = [(b"location", b"/api/jobs/" + str(created.id).encode())]
+    if created.replayed:
+        headers.append((b"idempotency-replayed", b"true"))
+    return headers
+
+
+async def _final(
+    parts: Parts, request: Request, created: intake.Created, seconds: int
+) -> asyncpg.Record | None:
+    """The job, if it is final within that time."""
+    run = (await _row(parts, created.id))["run"] if created.replayed else FIRST_RUN
+    await parts.waiters.wait((created.id, run), seconds, request.gone())
+    row = await _row(parts, created.id)
+    return row if is_final(Status(row["status"])) else None
+
+
+# One job
+
+
+def _job_id(request: Request) -> uuid.UUID:
+    """Anything but a UUID in its canonical form, in either case, is no job we have."""
+    text = request.path_value("id")
+    if not _canonical_uuid(text):
+        raise NotFound(text)
+    return uuid.UUID(text)
+
+
+async def _row(parts: Parts, job: uuid.UUID) -> asyncpg.Record:
+    async with parts.reading() as connection:
+        row = await reads.get(connection, job, DEFAULT_TENANT)
+    if row is None:
+        raise NotFound(str(job))
+    return row
+
+
+def _matches(asked: bytes | None, tag: bytes) -> bool:
+    if asked is None:
+        return False
+    return asked.strip() == b"*" or tag in (known.strip().removeprefix(b"W/") for known in asked.split(b","))
+
+
+# Lists
+
+
+def _query(values: Mapping[str, object], shape: type[Q]) -> Q:
+    """Raises ValidationFailed with every fault."""
+    size = values.get("pageSize")
+    if isinstance(size, str) and size.isascii() and size.isdecimal() and len(size) < 10:
+        values = {**values, "pageSize": int(size)}
+    found = faults.of_tree(values, shape)
+    if found:
+        raise ValidationFailed(found)
+    query = msgspec.convert(values, shape)
+    if found := query.faults():
+        raise ValidationFailed(found)
+    return query
+
+
+def _nested(values: Mapping[str, str]) -> dict[str, object]:
+    """`metadata.K=V` as the pair of an object."""
+    metadata = {
+        name.removeprefix(METADATA): value for name, value in values.items() if name.startswith(METADATA)
+    }
+    others: dict[str, object] = {
+        name: value for name, value in values.items() if not name.startswith(METADATA)
+    }
+    return {**others, "metadata": metadata} if metadata else others
+
+
+def _filters(query: ListQuery) -> reads.Filters:
+    return reads.Filters(
+        status=query.status,
+        type=query.type,
+        queue=query.queue,
+        tag=query.tag,
+        metadata=msgspec.json.encode(query.metadata).decode() if query.metadata else None,
+        created_after=query.created_after,
+        created_before=query.created_before,
+    )
+
+
+def _list_name(request: Request, values: Mapping[str, object]) -> str:
+    """The path and the filters; how much of it a page shows is not part of it."""
+    filters = {name: value for name, value in values.items() if name not in ("pageSize", "pageToken")}
+    return request.path + "?" + msgspec.json.encode(filters, order="deterministic").decode()
+
+
+def _lease(position: bytes) -> int:
+    return int.from_bytes(position)
+
+
+def _position(key: EventKey) -> bytes:
+    return key.lease.to_bytes(8) + bytes([key.is_end])
+
+
+def _event_key(position: bytes) -> EventKey:
+    return EventKey(int.from_bytes(position[:8]), bool(position[8]))

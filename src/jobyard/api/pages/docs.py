@@ -1,0 +1,2 @@
+CONTENT_SECURITY_POLICY = "default-src 'none'"
+def render(document): return "<!doctype html><title>Jobyard</title>"

@@ -1,0 +1,158 @@
+"""Error class -> problem: one table, and nothing else translates.
+
+Every error of the API is an RFC 9457 problem with a stable `code`. `type` leads to its paragraph in /docs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from jobyard.domain.errors import (
+    BadPageToken,
+    DatabaseUnavailable,
+    IdempotencyMismatch,
+    InvalidJob,
+    JobyardError,
+    NotFound,
+    Overloaded,
+    TooManyLanes,
+)
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One thing that is wrong. `pointer`: the JSON pointer of the value in the body; for a query parameter or a
+    header `/` and its name."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Why a request was refused (RFC 9457). `code` is stable; `requestId` finds the request in the server's log."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: list[Fault] = []
+    instance: str | None = None
+    request_id: str | None = None
+
+
+class Refusal(JobyardError):
+    """What only the HTTP edge can find wrong."""
+
+
+class MalformedJson(Refusal):
+    pass
+
+
+class ValidationFailed(Refusal):
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(f"{fault.pointer or 'the request'}: {fault.detail}" for fault in faults))
+        self.faults = list(faults)
+
+
+class UnsupportedMediaType(Refusal):
+    pass
+
+
+class TooLarge(Refusal):
+    pass
+
+
+class BodyTimeout(Refusal):
+    pass
+
+
+class MethodNotAllowed(Refusal):
+    def __init__(self, allowed: Sequence[str]) -> None:
+        super().__init__(f"this address answers {', '.join(allowed)}")
+        self.allowed = allowed
+
+
+class Unauthenticated(Refusal):
+    pass
+
+
+class Unexpected(Refusal):
+    """Stands in the table for every exception that nobody foresaw; its own words stay in the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`detail` replaces the error's own words where those are for operators and not for clients. `closes`: the
+    connection ends, since the rest of the request is not wanted."""
+
+    status: int
+    code: str
+    title: str
+    detail: str | None = None
+    retry_after: int | None = None
+    closes: bool = False
+
+
+KINDS: dict[type[JobyardError], Kind] = {
+    MalformedJson: Kind(400, "malformed_json", "The body is not JSON"),
+    BadPageToken: Kind(
+        400,
+        "bad_page_token",
+        "The page token does not belong to this list",
+        "Start again without a pageToken.",
+    ),
+    Unauthenticated: Kind(401, "unauthenticated", "The key is missing or wrong"),
+    NotFound: Kind(404, "not_found", "There is nothing here", "No such job, or no such address."),
+    MethodNotAllowed: Kind(405, "method_not_allowed", "This address does not take this method"),
+    BodyTimeout: Kind(408, "request_timeout", "The body arrived too slowly", closes=True),
+    TooLarge: Kind(413, "too_large", "The request is too large", closes=True),
+    UnsupportedMediaType: Kind(415, "unsupported_media_type", "Only JSON is understood", closes=True),
+    ValidationFailed: Kind(422, "validation_failed", "The request cannot be accepted as it is"),
+    InvalidJob: Kind(422, "validation_failed", "The request cannot be accepted as it is"),
+    TooManyLanes: Kind(422, "too_many_lanes", "Too many combinations of queue, type and priority"),
+    IdempotencyMismatch: Kind(422, "idempotency_mismatch", "The idempotency key belongs to another request"),
+    Unexpected: Kind(
+        500, "internal_error", "Something went wrong here", "It is in the server's log, under the requestId."
+    ),
+    Overloaded: Kind(503, "overloaded", "Too much is waiting already", "Come back a little later.", 1),
+    DatabaseUnavailable: Kind(
+        503,
+        "database_unavailable",
+        "The database does not answer",
+        "Nothing is known to be accepted; try again, best with an Idempotency-Key.",
+        1,
+    ),
+}
+
+
+def kind_of(error: type[BaseException]) -> Kind:
+    """The row of the nearest class that has one."""
+    return next((KINDS[cls] for cls in error.__mro__ if cls in KINDS), KINDS[Unexpected])
+
+
+def problem_of(error: BaseException, request_id: str | None = None, within: str = "") -> Problem:
+    """The problem that a client is told. `within` goes before every pointer: the item's place in a bulk."""
+    kind = kind_of(type(error))
+    return Problem(
+        type=f"/docs#{kind.code}",
+        title=kind.title,
+        status=kind.status,
+        code=kind.code,
+        detail=kind.detail or str(error),
+        errors=[Fault(within + fault.pointer, fault.detail) for fault in _faults_of(error)],
+        instance=f"urn:jobyard:request:{request_id}" if request_id else None,
+        request_id=request_id,
+    )
+
+
+def _faults_of(error: BaseException) -> list[Fault]:
+    match error:
+        case ValidationFailed():
+            return error.faults
+        case InvalidJob():
+            return [Fault(error.pointer, str(error))]
+        case _:
+            return []

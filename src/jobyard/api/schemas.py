@@ -1,0 +1,299 @@
+"""What goes over the wire, and its way to and from the domain. JSON names are camelCase."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from jobyard.api.problems import Fault, Problem
+from jobyard.domain.job import (
+    DEFAULT_MAX_ATTEMPTS,
+    DEFAULT_PRIORITY,
+    DEFAULT_QUEUE,
+    DEFAULT_TIMEOUT_SECONDS,
+    MAX_ATTEMPTS,
+    MAX_BACKOFF_SECONDS,
+    MAX_BULK_JOBS,
+    MAX_DELAY_SECONDS,
+    MAX_METADATA_BYTES,
+    MAX_NAME_LENGTH,
+    MAX_PRIORITY,
+    MAX_TAG_LENGTH,
+    MAX_TAGS,
+    MAX_TIMEOUT_SECONDS,
+    NAME_PATTERN,
+    IdempotencyKey,
+    NewJob,
+)
+from jobyard.domain.lifecycle import Reason, Status
+from jobyard.domain.retry import Backoff
+
+MAX_PAGE_SIZE = 1000
+DEFAULT_PAGE_SIZE = 50
+KEY_PATTERN = r"^[\x20-\x7e]{1,255}$(?!\n)"
+
+# `$` alone would let a newline at the end pass.
+Name = Annotated[str, Meta(max_length=MAX_NAME_LENGTH, pattern=NAME_PATTERN + r"(?!\n)")]
+Tag = Annotated[str, Meta(min_length=1, max_length=MAX_TAG_LENGTH)]
+Tags = Annotated[list[Tag], Meta(max_length=MAX_TAGS)]
+Metadata = Annotated[dict[str, str], Meta(description=f"Flat, at most {MAX_METADATA_BYTES} bytes as JSON.")]
+Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339, with a time zone.")]
+Priority = Annotated[int, Meta(ge=0, le=MAX_PRIORITY, description="Larger runs sooner.")]
+Attempts = Annotated[int, Meta(ge=1, le=MAX_ATTEMPTS, description="Tries, the first one included.")]
+Timeout = Annotated[float, Meta(gt=0, le=MAX_TIMEOUT_SECONDS, description="Longest run of one attempt.")]
+Delay = Annotated[
+    float, Meta(ge=0, le=MAX_DELAY_SECONDS, description="Not before this many seconds from now.")
+]
+BackoffSeconds = Annotated[float, Meta(ge=0, le=MAX_BACKOFF_SECONDS)]
+AnyJson = Annotated[Raw, Meta(description="Any JSON value, kept byte for byte.")]
+Time = Annotated[
+    str, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-11-20T10:00:00.000000Z"])
+]
+Id = Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
+
+PageSize = Annotated[int, Meta(ge=1, le=MAX_PAGE_SIZE)]
+
+DEFAULT_BACKOFF = Backoff()
+FIRST_YEAR, LAST_YEAR = 1970, 9998
+"""Beyond lie what has no UTC in Python and what PostgreSQL's driver takes for infinity."""
+
+_text = msgspec.json.Encoder().encode
+
+
+def _empty_object() -> Raw:
+    return Raw(b"{}")
+
+
+class BackoffOption(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """Seconds before the next try: uniform between 0 and min(capSeconds, baseSeconds * 2^(n-1)) after the nth failure."""
+
+    base_seconds: BackoffSeconds = DEFAULT_BACKOFF.base_seconds
+    cap_seconds: BackoffSeconds = DEFAULT_BACKOFF.cap_seconds
+
+
+class CreateJob(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """A job as a client asks for it. `runAt` and `delaySeconds` exclude each other."""
+
+    type: Name
+    payload: AnyJson = msgspec.field(default_factory=_empty_object)
+    queue: Name = DEFAULT_QUEUE
+    priority: Priority = DEFAULT_PRIORITY
+    run_at: Instant | None = None
+    delay_seconds: Delay | None = None
+    timeout_seconds: Timeout = DEFAULT_TIMEOUT_SECONDS
+    max_attempts: Attempts = DEFAULT_MAX_ATTEMPTS
+    backoff: BackoffOption | None = None
+    tags: Tags | None = None
+    metadata: Metadata | None = None
+
+    def faults(self) -> list[Fault]:
+        """What no single field can know."""
+        found: list[Fault] = []
+        if self.run_at is not None:
+            found += instant_faults(self.run_at, "/runAt")
+            if self.delay_seconds is not None:
+                found.append(Fault("/delaySeconds", "excludes runAt: give one of them"))
+        if self.metadata and len(_text(self.metadata)) > MAX_METADATA_BYTES:
+            found.append(Fault("/metadata", f"is larger than {MAX_METADATA_BYTES} bytes as JSON"))
+        return found
+
+    def to_domain(self, id: UUID, idempotency: IdempotencyKey | None, trace: str | None) -> NewJob:
+        return NewJob(
+            id=id,
+            type=self.type,
+            payload=bytes(self.payload).decode(),
+            queue=self.queue,
+            priority=self.priority,
+            max_attempts=self.max_attempts,
+            timeout_seconds=self.timeout_seconds,
+            backoff=DEFAULT_BACKOFF
+            if self.backoff is None
+            else Backoff(self.backoff.base_seconds, self.backoff.cap_seconds),
+            run_at=self.run_at,
+            delay_seconds=self.delay_seconds,
+            tags=_text(self.tags).decode() if self.tags else None,
+            metadata=_text(self.metadata).decode() if self.metadata else None,
+            trace=trace,
+            idempotency=idempotency,
+        )
+
+
+class BulkJob(CreateJob, rename="camel", forbid_unknown_fields=True):
+    """A job of a bulk, with the key that a single create has in its header."""
+
+    idempotency_key: Annotated[str, Meta(pattern=KEY_PATTERN)] | None = None
+
+
+class Bulk(msgspec.Struct, forbid_unknown_fields=True):
+    """Up to 1,000 jobs; each is accepted or refused on its own."""
+
+    jobs: Annotated[list[BulkJob], Meta(max_length=MAX_BULK_JOBS)]
+
+
+class BulkEnvelope(msgspec.Struct, forbid_unknown_fields=True):
+    """A Bulk before its jobs are looked at."""
+
+    jobs: Annotated[list[Raw], Meta(max_length=MAX_BULK_JOBS)]
+
+
+class Created(msgspec.Struct):
+    """A job that is committed."""
+
+    id: Id
+    status: Status = Status.PENDING
+
+
+class BulkItem(msgspec.Struct, omit_defaults=True):
+    """Either `id` and `status`, or `problem`."""
+
+    id: Id | UnsetType = UNSET
+    status: Status | UnsetType = UNSET
+    problem: Problem | UnsetType = UNSET
+
+
+class BulkAnswer(msgspec.Struct):
+    """One item a job, in the order given."""
+
+    items: list[BulkItem]
+
+
+class BackoffShown(msgspec.Struct, rename="camel"):
+    """As asked for, or the default."""
+
+    base_seconds: float
+    cap_seconds: float
+
+
+class JobSummary(msgspec.Struct, rename="camel", kw_only=True):
+    """A job as lists show it: without payload and result.
+
+    `runAt`: when it may run, while it is pending. `attempt`: 1 during the first try. `run`: 1, and one more with
+    each redrive. `reason` is set with the status `failed`, and `deadLetter` says that it waits for a person."""
+
+    id: Id
+    type: str
+    status: Status
+    created_at: Time
+    updated_at: Time
+    queue: str
+    priority: int
+    error: AnyJson | None
+    reason: Reason | None
+    run: int
+    attempt: int
+    max_attempts: int
+    run_at: Time | None
+    timeout_seconds: float
+    backoff: BackoffShown
+    tags: Annotated[Raw, Meta(description="List of strings.")] | None
+    metadata: Annotated[Raw, Meta(description="Object of strings.")] | None
+    cancel_requested: bool = False
+    progress: None = None
+    dead_letter: bool = False
+    traceparent: str | None = None
+
+
+class Job(JobSummary, rename="camel", kw_only=True):
+    """A job with all there is to know of it. `error` is data: `{type, message, traceback?}`."""
+
+    payload: AnyJson
+    result: AnyJson | None
+
+
+class Attempt(msgspec.Struct, rename="camel"):
+    """One try. `lease` is its identity, never used again; `retryAt`: when the next try was due."""
+
+    run: int
+    attempt: int
+    lease: str
+    worker: str | None
+    started_at: Time | None
+    ended_at: Time | None
+    retry_at: Time | None
+    outcome: str
+    reason: str | None
+    error: AnyJson | None
+
+
+class EventData(msgspec.Struct, rename="camel", omit_defaults=True):
+    """What belongs to the event's type; the rest is left out."""
+
+    run: int | UnsetType = UNSET
+    attempt: int | UnsetType = UNSET
+    worker: str | UnsetType = UNSET
+    cause: str | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    retry_at: Time | UnsetType = UNSET
+    error: AnyJson | UnsetType = UNSET
+
+
+class JobEvent(msgspec.Struct, rename="camel"):
+    """An immutable fact about a job."""
+
+    id: str
+    type: str
+    time: Time
+    job_id: Id
+    data: EventData
+
+
+class JobPage(msgspec.Struct, rename="camel"):
+    """Newest first. `nextPageToken` leads on, with the same filters; null: this was the last page."""
+
+    items: list[JobSummary]
+    next_page_token: str | None
+
+
+class AttemptPage(msgspec.Struct, rename="camel"):
+    """Newest first."""
+
+    items: list[Attempt]
+    next_page_token: str | None
+
+
+class EventPage(msgspec.Struct, rename="camel"):
+    """Newest first."""
+
+    items: list[JobEvent]
+    next_page_token: str | None
+
+
+class ListQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """Which jobs to list; all filters must hold. `metadata.K=V` asks for a pair of the metadata."""
+
+    status: Status | None = None
+    type: Name | None = None
+    queue: Name | None = None
+    tag: Tag | None = None
+    metadata: dict[str, str] | None = None
+    created_after: Annotated[Instant, Meta(description="At or after.")] | None = None
+    created_before: Annotated[Instant, Meta(description="Before.")] | None = None
+    page_size: PageSize = DEFAULT_PAGE_SIZE
+    page_token: str | None = None
+
+    def faults(self) -> list[Fault]:
+        after, before = self.created_after, self.created_before
+        return [
+            *(instant_faults(after, "/createdAfter") if after else ()),
+            *(instant_faults(before, "/createdBefore") if before else ()),
+        ]
+
+
+class PageQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """Which page of a list."""
+
+    page_size: PageSize = DEFAULT_PAGE_SIZE
+    page_token: str | None = None
+
+    def faults(self) -> list[Fault]:
+        return []
+
+
+def instant_faults(instant: datetime, pointer: str) -> list[Fault]:
+    if FIRST_YEAR <= instant.year <= LAST_YEAR:
+        return []
+    return [Fault(pointer, f"lies outside of the years {FIRST_YEAR} to {LAST_YEAR}")]

@@ -1,0 +1,227 @@
+"""A real database, jobs in it, and workers in this process: what the tests of the worker talk about."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from jobyard.bus.postgres import PostgresBus
+from jobyard.clock import SystemClock
+from jobyard.domain.job import NewJob
+from jobyard.domain.lifecycle import Change
+from jobyard.ids import new_job_id
+from jobyard.ports import EventBus, WakeUp
+from jobyard.store.database import Connection, Pool, open_pool
+from jobyard.store.dispatch import Claimed, Ending, Lane
+from jobyard.store.intake import Created, Intake
+from jobyard.store.lanes import Lanes
+from jobyard.worker.handlers import Handlers
+from jobyard.worker.heartbeat import Heartbeat
+from jobyard.worker.pool import CONNECTIONS, Worker, WorkerOptions
+from jobyard.worker.runner import Runner
+
+MAX_RESULT_BYTES = 1 << 20
+
+
+def claimed(payload: str = "{}", **columns: Any) -> Claimed:
+    """An attempt as a claim answers it, without a database."""
+    from datetime import UTC, datetime
+
+    values = {
+        "job": new_job_id(),
+        "lease": 1,
+        "lane": 1,
+        "run": 1,
+        "attempt": 1,
+        "crashes": 0,
+        "type": "t",
+        "queue": "default",
+        "payload": payload,
+        "timeout_seconds": 60.0,
+        "max_attempts": 5,
+        "backoff_base": 2.0,
+        "backoff_cap": 60.0,
+        "tags": None,
+        "metadata": None,
+        "trace": None,
+        "created_at": datetime(2026, 1, 1, tzinfo=UTC),
+    }
+    return Claimed(**values | columns)
+
+
+def a_lane(id: int, priority: int = 5, suspect: int = 0, queue: str = "default") -> Lane:
+    return Lane(id, 1, queue, "t", priority, suspect)
+
+
+def handlers(functions: dict[str, Callable[..., Any]]) -> Handlers:
+    bound = Handlers()
+    for type, function in functions.items():
+        bound.add(type, function)
+    return bound
+
+
+async def until(condition: Callable[[], Any], what: str = "the condition", seconds: float = 15.0) -> Any:
+    """The first true answer of the condition, awaited if it is awaitable, asked until the deadline."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = condition()
+        if isinstance(answer, Awaitable):
+            answer = await answer
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        await asyncio.sleep(0.005)
+
+
+class DeafBus:
+    """An event bus that delivers nothing."""
+
+    healthy = False
+
+    @asynccontextmanager
+    async def subscribe(self, on_wake: Callable[[WakeUp], None]) -> AsyncGenerator[None]:
+        yield
+
+
+@dataclass
+class Yard:
+    url: str
+    db: Connection
+    pool: Pool
+    lanes: Lanes = field(default_factory=Lanes)
+
+    async def add(self, type: str = "t", count: int = 1, payload: Any = None, **options: Any) -> list[UUID]:
+        """New jobs, created as the API creates them."""
+        text = json.dumps(payload if payload is not None else {})
+        jobs = [NewJob(**{"id": new_job_id(), "type": type, "payload": text} | options) for _ in range(count)]
+        answers = await Intake(self.pool, self.lanes, queue_limit=10, timeout=10).create_many(jobs)
+        assert all(isinstance(answer, Created) for answer in answers)
+        return [job.id for job in jobs]
+
+    async def place(self, job: UUID) -> asyncpg.Record:
+        row = await self.db.fetchrow("SELECT * FROM jobyard.place WHERE job = $1 ORDER BY run DESC LIMIT 1", job)
+        assert row is not None
+        return row
+
+    async def status(self, job: UUID) -> str:
+        return (await self.place(job))["status"]
+
+    async def end_of(self, job: UUID, seconds: float = 15.0) -> asyncpg.Record:
+        """The job's row in `done`, once it is there."""
+        return await until(
+            lambda: self.db.fetchrow("SELECT * FROM jobyard.done WHERE job = $1", job), f"{job} ended", seconds
+        )
+
+    async def all_ended(self, seconds: float = 30.0) -> None:
+        await until(
+            lambda: self.db.fetchval(
+                "SELECT (SELECT count(*) FROM jobyard.job) = (SELECT count(*) FROM jobyard.done)"
+            ),
+            "all jobs ended",
+            seconds,
+        )
+
+    async def tries(self, job: UUID) -> list[tuple[int, str]]:
+        """Number and outcome of the attempts that did not end the job, in order."""
+        rows = await self.db.fetch(
+            "SELECT attempt, outcome FROM jobyard.attempt WHERE job = $1 ORDER BY lease", job
+        )
+        return [(row["attempt"], row["outcome"]) for row in rows]
+
+    async def count(self, table: str) -> int:
+        return await self.db.fetchval(f"SELECT count(*) FROM jobyard.{table}")
+
+    async def terminate_sessions(self, name: str = "%") -> int:
+        """Cut every other connection to this database whose application has such a name."""
+        return await self.db.fetchval(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name LIKE $1",
+            name,
+        )
+
+    @asynccontextmanager
+    async def working(
+        self,
+        functions: dict[str, Callable[..., Any]],
+        *,
+        concurrency: int = 4,
+        lease: float = 30.0,
+        grace: float = 2.0,
+        bus: EventBus | None = None,
+    ) -> AsyncGenerator[Working]:
+        """A worker that runs, as the composition root builds it, and that is drained at the end."""
+        clock = SystemClock()
+        pool = await open_pool(self.url, size=CONNECTIONS, hot=True, name="jobyard worker")
+        worker = Worker(
+            pool,
+            bus or PostgresBus(self.url, clock),
+            clock,
+            handlers(functions),
+            WorkerOptions(concurrency, lease, grace, MAX_RESULT_BYTES),
+            lambda on_expired: Heartbeat(self.url, lease, on_expired),
+        )
+        working = Working(worker, asyncio.create_task(worker.run()))
+        try:
+            yield working
+        finally:
+            try:
+                await working.drain()
+            finally:
+                pool.terminate()
+
+
+@dataclass
+class Working:
+    worker: Worker
+    task: asyncio.Task[None]
+
+    async def drain(self) -> float:
+        """Tell it to stop and wait for its end; how many seconds that took. What ended it in error is raised."""
+        began = time.monotonic()
+        self.worker.stop()
+        await asyncio.wait_for(asyncio.shield(self.task), 20)
+        return time.monotonic() - began
+
+    async def started(self) -> int:
+        """Its id, once it has one."""
+        return await until(lambda: self.worker.id, "the worker has an id")
+
+    async def idle(self, yard: Yard) -> None:
+        """Wait until it has told the database that it waits for work."""
+        await until(
+            lambda: yard.db.fetchval("SELECT idle FROM jobyard.worker WHERE id = $1", self.worker.id),
+            "the worker is idle",
+        )
+
+
+@dataclass
+class Bench:
+    """A runner without a worker around it."""
+
+    runner: Runner
+    endings: list[Ending] = field(default_factory=list[Ending])
+
+    def start(self, **columns: Any) -> Claimed:
+        attempt = claimed(**{"lease": len(self.endings) + 1000} | columns)
+        self.runner.accept(attempt, a_lane(1))
+        self.runner.start_waiting()
+        return attempt
+
+    async def change_of(self, attempt: Claimed) -> Change:
+        """How it ended."""
+        return (
+            await until(
+                lambda: next((ending for ending in self.endings if ending.lease == attempt.lease), None), "it ended"
+            )
+        ).change
+
+
+MakeBench = Callable[..., Bench]
