@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
@@ -20,9 +21,9 @@ import pytest
 
 from jobyard.store import database as db
 from jobyard.store.embedded import EmbeddedPostgres
-from jobyard.store.migrate import migrate
+from jobyard.store.migrate import migrate, migrations
 
-TEMPLATE = "jobyard_test_template"
+TEMPLATE = "jobyard_test_" + hashlib.sha256("".join(m.digest for m in migrations()).encode()).hexdigest()[:12]
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import cast
 
 from jobyard.config import Settings
 
 HEAD_END = b"\r\n\r\n"
+LONGEST_SECONDS = 600.0
+"""A load that takes longer than this has hung."""
 
 
 def post(path: str, body: bytes, settings: Settings) -> bytes:
@@ -36,8 +39,8 @@ class _Client(asyncio.Protocol):
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
         self._send()
 
     def data_received(self, data: bytes) -> None:
@@ -95,5 +98,6 @@ async def send(port: int, connections: int, requests: int, make: Callable[[int],
             lambda: _Client(next_request, milliseconds), "127.0.0.1", port
         )
         clients.append(client)
-    await asyncio.gather(*(client.over for client in clients))
+    async with asyncio.timeout(LONGEST_SECONDS):
+        await asyncio.gather(*(client.over for client in clients))
     return milliseconds

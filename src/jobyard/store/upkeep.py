@@ -45,8 +45,8 @@ async def seconds_until_due(connection: Connection) -> float | None:
 async def sweep(connection: Connection, lanes: Lanes, now: datetime | None = None) -> Swept:
     """Take back the attempts of dead workers and those past their deadline.
 
-    Three statements in one transaction and never one: the second sees, in a new snapshot, what a worker claimed
-    while the first waited for its row.
+    Three statements in one transaction and never one: each sees, in a new snapshot, what was committed before the
+    rows it builds on were locked.
     """
 
     async def once() -> Swept:

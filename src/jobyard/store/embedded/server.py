@@ -113,6 +113,7 @@ class EmbeddedPostgres:
             self._user = ServerUser.here()
             self._prepare_folders()
             with held_alone(self.folder / "start.lock") as turn:
+                self._prepare_socket_folder()
                 if self._membership is None:
                     self._membership = self._enter(turn)
                 else:
@@ -169,7 +170,6 @@ class EmbeddedPostgres:
             if not folder.is_dir():
                 folder.mkdir(parents=True, exist_ok=True)
                 folder.chmod(mode)
-        self._prepare_socket_folder()
 
     def _prepare_socket_folder(self) -> None:
         try:
