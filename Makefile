@@ -43,8 +43,8 @@ format-check: $(DEV) ## Tell what `make format` would change
 	@$(VENV)/bin/ruff format --check .
 
 format: $(DEV) ## Format all Python files
-	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --quiet --fix --select I .
+	@$(VENV)/bin/ruff format .
 
 lint: $(DEV) ## Look for faults and for what reads badly (ruff)
 	@$(VENV)/bin/ruff check .

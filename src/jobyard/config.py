@@ -7,11 +7,12 @@ Secrets (`JOBYARD_KEY`, passwords inside addresses) never stand in a message or 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 V = TypeVar("V")
 
@@ -24,37 +25,51 @@ class SettingsError(Exception):
         super().__init__("\n".join(faults))
 
 
+# A password that was not escaped may hold `@`, `/`, `?` or `#`, and then no parser finds it: all between the first
+# colon and the last `@` is taken for one.
+_USER_AND_PASSWORD = re.compile(r"^([\w+.-]+://[^:@]*|[^:@]*(?=:(?!//))):.*@", re.DOTALL)
+_PASSWORD_OPTION = re.compile(r"([?&][^=&]*password[^=&]*=)[^&]*", re.IGNORECASE)
+
+
 def without_password(address: str) -> str:
     """The address as it may be shown: a password in it is replaced by `***`."""
-    parts = urlsplit(address)
-    if parts.password is None:
-        return address
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+    return _PASSWORD_OPTION.sub(r"\1***", _USER_AND_PASSWORD.sub(r"\1:***@", address))
 
 
 def _text(value: str) -> str:
     return value
 
 
-def _postgres(value: str) -> str:
-    if urlsplit(value).scheme not in ("postgres", "postgresql"):
-        raise ValueError("an address like postgresql://user:password@host:5432/database")
-    return value
+def _address(expected: str, *schemes: str, host: bool = True) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            fits = parts.scheme in schemes and bool(parts.hostname or not host) and _ports_fit(parts.netloc)
+        except ValueError:  # its own words may quote the password
+            fits = False
+        if not fits:
+            raise ValueError(expected)
+        return value
+
+    return read
+
+
+def _ports_fit(netloc: str) -> bool:
+    """Whether each of the hosts (PostgreSQL takes several) has a port that can be, or none. Raises ValueError."""
+    hosts = netloc.rpartition("@")[2].split(",")
+    return all(urlsplit(f"//{host}").port != 0 for host in hosts)
+
+
+_postgres = _address(
+    "an address like postgresql://user:password@host:5432/database", "postgres", "postgresql", host=False
+)
+_smtp = _address(
+    "an address like smtp://user:password@host:587 (STARTTLS) or smtps://host:465 (TLS)", "smtp", "smtps"
+)
 
 
 def _http(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("an address like http://localhost:3000")
-    return value.rstrip("/")
-
-
-def _smtp(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
-        raise ValueError("an address like smtp://user:password@host:587 (STARTTLS) or smtps://host:465 (TLS)")
-    return value
+    return _address("an address like http://localhost:3000", "http", "https")(value).rstrip("/")
 
 
 def _int(low: int, high: int) -> Callable[[str], int]:
@@ -70,14 +85,14 @@ def _int(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
-def _seconds(low: float, high: float) -> Callable[[str], float]:
+def _amount(unit: str, low: float, high: float) -> Callable[[str], float]:
     def read(value: str) -> float:
         try:
             number = float(value)
         except ValueError:
             number = float("nan")
         if not low <= number <= high:
-            raise ValueError(f"seconds from {low:g} to {high:g}")
+            raise ValueError(f"{unit} from {low:g} to {high:g}")
         return number
 
     return read
@@ -161,12 +176,15 @@ class Settings:
     concurrency: int = _setting("JOBYARD_CONCURRENCY", _int(1, 1000), 16, "Attempts a worker runs at a time.")
     lease_seconds: float = _setting(
         "JOBYARD_LEASE_SECONDS",
-        _seconds(1, 3600),
+        _amount("seconds", 1, 3600),
         30.0,
         "How long a silent worker keeps its attempts; it beats at a third.",
     )
     grace_seconds: float = _setting(
-        "JOBYARD_GRACE_SECONDS", _seconds(0, 3600), 8.0, "How long running attempts may go on after SIGTERM."
+        "JOBYARD_GRACE_SECONDS",
+        _amount("seconds", 0, 3600),
+        8.0,
+        "How long running attempts may go on after SIGTERM.",
     )
     bus: str = _setting("JOBYARD_BUS", _one_of("postgres"), "postgres", "What wakes workers.")
     pooler: str | None = _setting(
@@ -196,7 +214,7 @@ class Settings:
     )
     database_timeout_seconds: float = _setting(
         "JOBYARD_DATABASE_TIMEOUT_SECONDS",
-        _seconds(0.1, 300),
+        _amount("seconds", 0.1, 300),
         5.0,
         "How long a request waits for the database before it is answered 503.",
     )
@@ -217,7 +235,7 @@ class Settings:
     )
     body_timeout_seconds: float = _setting(
         "JOBYARD_BODY_TIMEOUT_SECONDS",
-        _seconds(0.1, 600),
+        _amount("seconds", 0.1, 600),
         20.0,
         "How long a client may take to send its body.",
     )
@@ -228,10 +246,13 @@ class Settings:
         "Requests that may wait (`Prefer: wait`) in one API process.",
     )
     completed_retention_days: float = _setting(
-        "JOBYARD_COMPLETED_RETENTION_DAYS", _seconds(0, 36500), 7.0, "How long completed jobs are kept."
+        "JOBYARD_COMPLETED_RETENTION_DAYS",
+        _amount("days", 0, 36500),
+        7.0,
+        "How long completed jobs are kept.",
     )
     failed_retention_days: float = _setting(
-        "JOBYARD_FAILED_RETENTION_DAYS", _seconds(0, 36500), 90.0, "How long failed jobs are kept."
+        "JOBYARD_FAILED_RETENTION_DAYS", _amount("days", 0, 36500), 90.0, "How long failed jobs are kept."
     )
 
     @classmethod
@@ -246,7 +267,7 @@ class Settings:
             try:
                 values[f.name] = f.metadata["read"](held)
             except ValueError as expected:
-                shown = "its value" if f.metadata["secret"] else repr(held)
+                shown = "its value" if f.metadata["secret"] else repr(without_password(held))
                 faults.append(f"{f.metadata['variable']}: {shown} cannot be used; expected {expected}")
         settings = cls(**values)
         faults += settings._faults_together()

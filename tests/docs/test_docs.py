@@ -121,3 +121,10 @@ def test_every_path_that_is_named_is_there(document: Path) -> None:
 def test_records_of_decisions_are_numbered_without_a_gap() -> None:
     numbers = sorted(int(path.name[:4]) for path in (ROOT / "docs" / "adr").glob("[0-9]*.md"))
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_every_folder_of_tests_is_explained() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+    folders |= {path.parent.parent.name for path in (ROOT / "tests").glob("*/*/test_*.py")}
+    assert [folder for folder in sorted(folders) if f"`tests/{folder}`" not in text] == []

@@ -107,7 +107,9 @@ class Yard:
         return [job.id for job in jobs]
 
     async def place(self, job: UUID) -> asyncpg.Record:
-        row = await self.db.fetchrow("SELECT * FROM jobyard.place WHERE job = $1 ORDER BY run DESC LIMIT 1", job)
+        row = await self.db.fetchrow(
+            "SELECT * FROM jobyard.place WHERE job = $1 ORDER BY run DESC LIMIT 1", job
+        )
         assert row is not None
         return row
 
@@ -117,7 +119,9 @@ class Yard:
     async def end_of(self, job: UUID, seconds: float = 15.0) -> asyncpg.Record:
         """The job's row in `done`, once it is there."""
         return await until(
-            lambda: self.db.fetchrow("SELECT * FROM jobyard.done WHERE job = $1", job), f"{job} ended", seconds
+            lambda: self.db.fetchrow("SELECT * FROM jobyard.done WHERE job = $1", job),
+            f"{job} ended",
+            seconds,
         )
 
     async def all_ended(self, seconds: float = 30.0) -> None:
@@ -145,6 +149,20 @@ class Yard:
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name LIKE $1",
             name,
+        )
+
+    @asynccontextmanager
+    async def held(self, table: str) -> AsyncGenerator[None]:
+        """Nobody can write to the table meanwhile."""
+        async with self.pool.acquire() as connection, connection.transaction():
+            await connection.execute(f"LOCK TABLE jobyard.{table} IN SHARE MODE")
+            yield
+
+    async def blocked(self) -> int:
+        """How many statements wait for a lock in this database."""
+        return await self.db.fetchval(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0"
         )
 
     @asynccontextmanager
@@ -219,7 +237,8 @@ class Bench:
         """How it ended."""
         return (
             await until(
-                lambda: next((ending for ending in self.endings if ending.lease == attempt.lease), None), "it ended"
+                lambda: next((ending for ending in self.endings if ending.lease == attempt.lease), None),
+                "it ended",
             )
         ).change
 

@@ -21,14 +21,15 @@ from jobyard.api.schemas import (
     AttemptPage,
     Bulk,
     BulkAnswer,
-    CreateJob,
     Created,
+    CreateJob,
     EventPage,
     Job,
     JobPage,
     ListQuery,
     PageQuery,
 )
+from jobyard.api.waiters import Waiters
 from jobyard.config import Settings
 from jobyard.domain.errors import (
     BadPageToken,
@@ -217,6 +218,11 @@ class Api:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._edge(scope, receive, send)
+
+    @property
+    def waiters(self) -> Waiters:
+        """The requests that wait for the end of a job."""
+        return self._parts.waiters
 
     async def drain(self) -> None:
         await self._parts.drain()

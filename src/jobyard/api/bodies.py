@@ -7,7 +7,6 @@ not be, is taken apart by `faults`, which names every fault and its place.
 
 from __future__ import annotations
 
-import asyncio
 from itertools import accumulate
 from typing import Any, TypeVar
 
@@ -15,6 +14,7 @@ import msgspec
 
 from jobyard.api import faults
 from jobyard.api.exchange import Request
+from jobyard.api.patience import Patience
 from jobyard.api.problems import (
     BodyTimeout,
     Fault,
@@ -26,6 +26,9 @@ from jobyard.api.problems import (
 
 DEEPEST = 64
 """Levels of arrays and objects in a body; in a bulk, in each job. Our own limit, not the interpreter's."""
+
+ENVELOPE_LEVELS = 2
+"""The object and the array around the jobs of a bulk."""
 
 TOO_DEEP = Fault("", f"arrays and objects are nested deeper than {DEEPEST} levels")
 
@@ -40,16 +43,16 @@ class ClientGone(Exception):
     """The client left before its request was whole: there is nobody to answer."""
 
 
-async def read_json(request: Request, limit: int, seconds: float) -> bytes:
-    """The body, of at most `limit` bytes, arrived within `seconds`. Raises a Refusal, or ClientGone."""
+async def read_json(request: Request, limit: int, patience: Patience) -> bytes:
+    """The body, of at most `limit` bytes, if it arrives in time. Raises a Refusal, or ClientGone."""
     _require_json(request)
     if int(request.headers.get(b"content-length", b"0")) > limit:
         raise TooLarge(f"the body is larger than {limit} bytes")
     try:
-        async with asyncio.timeout(seconds):
+        with patience():
             body = await _receive(request, limit)
     except TimeoutError:
-        raise BodyTimeout(f"the body was not there after {seconds:g} seconds") from None
+        raise BodyTimeout("the body was not there in time") from None
     _require_utf8(body)
     return body
 
@@ -110,14 +113,25 @@ def decode(decoder: msgspec.json.Decoder[S], body: bytes | memoryview) -> S:
 
 
 def decode_envelope(decoder: msgspec.json.Decoder[S], body: bytes) -> S:
-    """Only the outside of a body: what its Raw parts hold is for `decode` to look at, one by one."""
+    """Only the outside of a body. What its Raw parts hold is for `decode` to look at, one by one: a fault of one
+    must not harm the others. Raises MalformedJson or ValidationFailed."""
     try:
-        return decoder.decode(body)
+        return _envelope(decoder, body)
     except RecursionError:
         raise ValidationFailed([TOO_DEEP]) from None
     except msgspec.DecodeError:
-        require_shallow(body)
+        require_shallow(body, DEEPEST + ENVELOPE_LEVELS)
         return _decode_with_care(decoder, body)
+
+
+def _envelope(decoder: msgspec.json.Decoder[S], body: bytes) -> S:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        # msgspec stops at half of a surrogate pair, also where it is told to leave the text as it is.
+        return decoder.decode(faults.without_halves(body))
 
 
 def _decode_with_care(decoder: msgspec.json.Decoder[S], raw: bytes) -> S:

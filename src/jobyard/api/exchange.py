@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import itertools
 import re
+import secrets
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import parse_qsl
@@ -23,6 +24,8 @@ PROBLEM_JSON = b"application/problem+json"
 Headers = list[tuple[bytes, bytes]]
 
 _WAIT = re.compile(rb"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?\s*(?:[,;]|$)", re.IGNORECASE)
+_PROCESS = secrets.token_hex(4)
+_numbers = itertools.count(1)
 _sane_id = re.compile(rb"[A-Za-z0-9_.:@/+=-]{1,128}").fullmatch
 _encode = msgspec.json.Encoder().encode
 
@@ -38,7 +41,7 @@ class Request:
         self.receive = receive
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self.headers.get(b"x-request-id")
-        self.id = given.decode() if given and _sane_id(given) else os.urandom(8).hex()
+        self.id = given.decode() if given and _sane_id(given) else f"{_PROCESS}-{next(_numbers):x}"
 
     @property
     def method(self) -> str:

@@ -18,7 +18,15 @@ MOST_FAULTS = 100
 LONGEST_INTEGER_DIGITS = 4300
 """What Python itself is willing to read."""
 
+UNKEEPABLE = "contains U+0000 or half of a surrogate pair, which cannot be kept"
+
 _UNKEEPABLE = re.compile("[\x00\ud800-\udfff]")
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+"""Every escape of a JSON text in turn, so that an escaped backslash is not taken for the start of one."""
+
 _PLACE = re.compile(r" - at `[^`]*`$")
 
 
@@ -38,6 +46,11 @@ def of_text(raw: bytes, shape: Any) -> list[Fault]:
 def of_tree(tree: Any, shape: Any) -> list[Fault]:
     """The same of a decoded value. The schema is looked at field by field and item by item."""
     return _first(_kept_faults(tree, "")) or _first(_schema_faults(tree, shape, ""))
+
+
+def without_halves(raw: bytes) -> bytes:
+    """The text with U+0000 in place of each half of a surrogate pair: as little to be kept, but it can be read."""
+    return _ESCAPE.sub(lambda found: rb"\u0000" if found["half"] else found[0], raw)
 
 
 def _first(faults: Iterator[Fault]) -> list[Fault]:
@@ -91,10 +104,7 @@ def _kept_faults(value: Any, pointer: str) -> Iterator[Fault]:
 
 
 def _text_fault(text: str) -> str | None:
-    found = _UNKEEPABLE.search(text)
-    if found is None:
-        return None
-    return "contains the character U+0000" if found[0] == "\x00" else "contains half of a surrogate pair"
+    return UNKEEPABLE if _UNKEEPABLE.search(text) else None
 
 
 def escape(key: str) -> str:

@@ -31,7 +31,7 @@ from jobyard.api.schemas import (
     ListQuery,
     PageQuery,
 )
-from jobyard.domain.errors import JobyardError, NotFound
+from jobyard.domain.errors import BadPageToken, JobyardError, NotFound
 from jobyard.domain.events import EventKey, events_of
 from jobyard.domain.job import DEFAULT_TENANT, IdempotencyKey, NewJob
 from jobyard.domain.lifecycle import Status, is_final
@@ -53,7 +53,7 @@ _traceparent = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9
 
 
 async def create(parts: Parts, request: Request) -> Answer:
-    body = await bodies.read_json(request, parts.create_limit, parts.settings.body_timeout_seconds)
+    body = await bodies.read_json(request, parts.create_limit, parts.body_patience)
     asked = _accepted(_decoder, body, parts.settings.max_payload_bytes)
     job = asked.to_domain(new_job_id(), _idempotency(request, body), _trace(request))
     created = await parts.create(job)
@@ -71,7 +71,7 @@ async def create_bulk(parts: Parts, request: Request) -> Answer:
             [Fault("/Idempotency-Key", "a bulk has an idempotencyKey in each job instead")]
         )
     settings = parts.settings
-    body = await bodies.read_json(request, settings.max_bulk_bytes, settings.body_timeout_seconds)
+    body = await bodies.read_json(request, settings.max_bulk_bytes, parts.body_patience)
     jobs = [
         _bulk_job(raw, request, settings.max_payload_bytes)
         for raw in bodies.decode_envelope(_envelope_decoder, body).jobs
@@ -240,13 +240,12 @@ def _matches(asked: bytes | None, tag: bytes) -> bool:
 
 
 def _query(values: Mapping[str, object], shape: type[Q]) -> Q:
-    """Raises ValidationFailed with every fault."""
+    """Raises ValidationFailed with every fault, or BadPageToken."""
     size = values.get("pageSize")
     if isinstance(size, str) and size.isascii() and size.isdecimal() and len(size) < 10:
         values = {**values, "pageSize": int(size)}
-    found = faults.of_tree(values, shape)
-    if found:
-        raise ValidationFailed(found)
+    if found := faults.of_tree(values, shape):
+        raise BadPageToken("it is not text") if found[0].pointer == "/pageToken" else ValidationFailed(found)
     query = msgspec.convert(values, shape)
     if found := query.faults():
         raise ValidationFailed(found)
@@ -283,7 +282,8 @@ def _list_name(request: Request, values: Mapping[str, object]) -> str:
 
 
 def _lease(position: bytes) -> int:
-    return int.from_bytes(position)
+    """Anybody can forge a token with what no lease can be."""
+    return min(int.from_bytes(position), reads.NEWEST_LEASE - 1)
 
 
 def _position(key: EventKey) -> bytes:
@@ -291,4 +291,4 @@ def _position(key: EventKey) -> bytes:
 
 
 def _event_key(position: bytes) -> EventKey:
-    return EventKey(int.from_bytes(position[:8]), bool(position[8]))
+    return EventKey(_lease(position[:8]), bool(position[8]))

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from jobyard.api.exchange import PROBLEM_JSON
-from jobyard.api.problems import BodyTimeout, Problem, Unauthenticated, Unexpected, kind_of
+from jobyard.api.problems import Problem, Unauthenticated, Unexpected, kind_of
 from jobyard.api.route import Header, Reply, Route, Shape
 from jobyard.domain.errors import JobyardError
 

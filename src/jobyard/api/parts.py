@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 import asyncpg
 
 from jobyard.api.documentation import Pages
+from jobyard.api.patience import Patience
 from jobyard.api.waiters import Run, Waiters
 from jobyard.config import Settings
 from jobyard.domain.errors import DatabaseUnavailable
@@ -33,6 +33,8 @@ class Parts:
     pages: Pages
     intake: Intake = field(init=False)
     waiters: Waiters = field(init=False)
+    body_patience: Patience = field(init=False)
+    database_patience: Patience = field(init=False)
     draining: bool = False
 
     def __post_init__(self) -> None:
@@ -43,6 +45,8 @@ class Parts:
             queue_limit=settings.create_queue,
             timeout=settings.database_timeout_seconds,
         )
+        self.body_patience = Patience(settings.body_timeout_seconds)
+        self.database_patience = Patience(settings.database_timeout_seconds)
         self.waiters = Waiters(self._finished, self.clock, settings.max_waiters)
 
     @property
@@ -54,15 +58,16 @@ class Parts:
         """A connection, for as long as a request may wait for the database. Raises DatabaseUnavailable."""
         seconds = self.settings.database_timeout_seconds
         try:
-            async with asyncio.timeout(seconds), borrowed(self.pool, seconds) as connection:
-                yield connection
+            with self.database_patience():
+                async with borrowed(self.pool, seconds) as connection:
+                    yield connection
         except (TimeoutError, asyncpg.PostgresError) as trouble:
             raise DatabaseUnavailable(why(trouble)) from trouble
 
     async def create(self, job: NewJob) -> Created:
         """Raises DatabaseUnavailable when the commit does not come in time; it may still come later."""
         try:
-            async with asyncio.timeout(self.settings.database_timeout_seconds):
+            with self.database_patience():
                 return await self.intake.create(job)
         except TimeoutError as trouble:
             raise DatabaseUnavailable("the commit did not come in time") from trouble

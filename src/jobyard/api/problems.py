@@ -53,7 +53,8 @@ class MalformedJson(Refusal):
 
 class ValidationFailed(Refusal):
     def __init__(self, faults: Sequence[Fault]) -> None:
-        super().__init__("; ".join(f"{fault.pointer or 'the request'}: {fault.detail}" for fault in faults))
+        count = len(faults)
+        super().__init__("one thing is wrong with it" if count == 1 else f"{count} things are wrong with it")
         self.faults = list(faults)
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-
 from jobyard.domain.errors import JobyardError
 
 if TYPE_CHECKING:

@@ -39,7 +39,7 @@ KEY_PATTERN = r"^[\x20-\x7e]{1,255}$(?!\n)"
 # `$` alone would let a newline at the end pass.
 Name = Annotated[str, Meta(max_length=MAX_NAME_LENGTH, pattern=NAME_PATTERN + r"(?!\n)")]
 Tag = Annotated[str, Meta(min_length=1, max_length=MAX_TAG_LENGTH)]
-Tags = Annotated[list[Tag], Meta(max_length=MAX_TAGS)]
+Tags = Annotated[list[Tag], Meta(max_length=MAX_TAGS, description="Words to find it by.")]
 Metadata = Annotated[dict[str, str], Meta(description=f"Flat, at most {MAX_METADATA_BYTES} bytes as JSON.")]
 Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339, with a time zone.")]
 Priority = Annotated[int, Meta(ge=0, le=MAX_PRIORITY, description="Larger runs sooner.")]
@@ -78,11 +78,11 @@ class BackoffOption(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
 class CreateJob(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """A job as a client asks for it. `runAt` and `delaySeconds` exclude each other."""
 
-    type: Name
+    type: Annotated[Name, Meta(description="What to do: the name of a handler.")]
     payload: AnyJson = msgspec.field(default_factory=_empty_object)
-    queue: Name = DEFAULT_QUEUE
+    queue: Annotated[Name, Meta(description="Where it waits.")] = DEFAULT_QUEUE
     priority: Priority = DEFAULT_PRIORITY
-    run_at: Instant | None = None
+    run_at: Annotated[Instant, Meta(description="Not before this. RFC 3339, with a time zone.")] | None = None
     delay_seconds: Delay | None = None
     timeout_seconds: Timeout = DEFAULT_TIMEOUT_SECONDS
     max_attempts: Attempts = DEFAULT_MAX_ATTEMPTS
@@ -169,10 +169,7 @@ class BackoffShown(msgspec.Struct, rename="camel"):
 
 
 class JobSummary(msgspec.Struct, rename="camel", kw_only=True):
-    """A job as lists show it: without payload and result.
-
-    `runAt`: when it may run, while it is pending. `attempt`: 1 during the first try. `run`: 1, and one more with
-    each redrive. `reason` is set with the status `failed`, and `deadLetter` says that it waits for a person."""
+    """A job as lists show it: without payload and result. `reason` is set with the status `failed`."""
 
     id: Id
     type: str
@@ -181,24 +178,24 @@ class JobSummary(msgspec.Struct, rename="camel", kw_only=True):
     updated_at: Time
     queue: str
     priority: int
-    error: AnyJson | None
+    error: Annotated[Raw, Meta(description="`{type, message, traceback?}`")] | None
     reason: Reason | None
-    run: int
-    attempt: int
+    run: Annotated[int, Meta(description="1, and one more with each redrive.")]
+    attempt: Annotated[int, Meta(description="1 during the first try.")]
     max_attempts: int
-    run_at: Time | None
+    run_at: Annotated[Time, Meta(description="When it may run, while it is pending.")] | None
     timeout_seconds: float
     backoff: BackoffShown
     tags: Annotated[Raw, Meta(description="List of strings.")] | None
     metadata: Annotated[Raw, Meta(description="Object of strings.")] | None
     cancel_requested: bool = False
     progress: None = None
-    dead_letter: bool = False
+    dead_letter: Annotated[bool, Meta(description="It has failed for good, and waits for a person.")] = False
     traceparent: str | None = None
 
 
 class Job(JobSummary, rename="camel", kw_only=True):
-    """A job with all there is to know of it. `error` is data: `{type, message, traceback?}`."""
+    """A job with all there is to know of it. `reason` is set with the status `failed`."""
 
     payload: AnyJson
     result: AnyJson | None

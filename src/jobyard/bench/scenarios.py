@@ -23,6 +23,9 @@ CONNECTIONS = 64
 WARM_UP_JOBS = 20
 BULK_JOBS = 1000
 APP = "jobyard.bench.noop"
+RAW = "bench.raw"
+LONGEST_SECONDS = 900.0
+"""A scenario that takes longer than this has hung."""
 BLOAT_SECONDS = float(os.environ.get("JOBYARD_BENCH_BLOAT_SECONDS", "40"))
 BLOAT_WINDOWS = 60
 
@@ -71,7 +74,8 @@ async def _bulk(port: int, jobs: int, settings: Settings) -> float:
 
 async def drain(stage: Stage, jobs: int, settings: Settings) -> Report:
     """One worker process and no-op jobs: claim, run, settle, with state, result, attempts and events kept."""
-    limit = await raw.drain(stage, jobs, "bench.raw")
+    await raw.fill(stage, jobs, RAW)
+    limit = await raw.drain(stage, jobs, RAW)
     await raw.fill(stage, jobs, NOOP)
     wal = await stage.wal_position()
     async with role(stage, "worker", JOBYARD_APP=APP) as worker:
@@ -96,8 +100,9 @@ async def _seconds_until_done(stage: Stage, jobs: int) -> float:
         " FROM jobyard.done d JOIN jobyard.job j ON j.id = d.job WHERE j.type = $1"
     )
     waiting = "SELECT EXISTS (SELECT FROM jobyard.ready) OR EXISTS (SELECT FROM jobyard.active)"
-    while await connection.fetchval(waiting):  # noqa: ASYNC110 - what is awaited is another process
-        await asyncio.sleep(0.2)
+    async with asyncio.timeout(LONGEST_SECONDS):
+        while await connection.fetchval(waiting):  # noqa: ASYNC110 - what is awaited is another process
+            await asyncio.sleep(0.2)
     done, seconds = await connection.fetchrow(count, NOOP) or (0, 0.0)
     await connection.close()
     if done < jobs:
@@ -109,7 +114,7 @@ async def life(stage: Stage, jobs: int, settings: Settings) -> Report:
     """The whole life over HTTP, from create to completed: one API, one worker, one maintainer, one machine."""
     body = json.dumps({"type": NOOP, "payload": {"to": "user@example.com"}}).encode()
     request = load.post("/api/jobs", body, settings)
-    limit = await raw.life(stage, jobs, "bench.raw")
+    limit = await raw.life(stage, jobs, RAW)
     async with api(stage) as port, role(stage, "worker", JOBYARD_APP=APP), role(stage, "maintain"):
         await load.send(port, CONNECTIONS, 500, lambda _: request)
         wal = await stage.wal_position()

@@ -63,7 +63,8 @@ class PostgresBus:
         while True:
             try:
                 await self._listen(on_wake)
-            except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as trouble:
+            except Exception as trouble:
+                # Whatever it was, waiting and listening again is the cure.
                 failures = 1 if self._healthy else failures + 1
                 if failures == 1:
                     telemetry.warning(LogEvent.LISTENER_LOST, error=f"{type(trouble).__name__}: {trouble}")
@@ -95,18 +96,11 @@ class PostgresBus:
                 await self._check(connection, own_channel, heard)
                 await self._clock.sleep(CHECK_SECONDS)
         finally:
-            await _close(connection)
+            # Without a farewell, for which a frozen server would make us wait.
+            connection.terminate()
 
     async def _check(self, connection: Any, channel: str, heard: asyncio.Event) -> None:
         heard.clear()
         async with asyncio.timeout(CHECK_SECONDS):
             await connection.execute("SELECT pg_notify($1, '')", channel)
             await heard.wait()
-
-
-async def _close(connection: Any) -> None:
-    """Without waiting for a server that may be frozen."""
-    try:
-        await connection.close(timeout=1)
-    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        connection.terminate()

@@ -19,7 +19,7 @@ CONNECTIONS = 3
 
 
 class Maintainer:
-    """Any number may run at once: every step is guarded in SQL."""
+    """Any number may run at once: every step is guarded in SQL. The pool is its own, and ends with it."""
 
     def __init__(self, pool: Pool, clock: Clock, completed_days: float, failed_days: float) -> None:
         steps = {
@@ -28,6 +28,7 @@ class Maintainer:
             "retention": Retention(pool, clock, completed_days, failed_days).step,
         }
         self.loops = [Loop(name, step, clock) for name, step in steps.items()]
+        self._pool = pool
         self._stop = asyncio.Event()
 
     @property
@@ -41,6 +42,8 @@ class Maintainer:
         telemetry.info(LogEvent.MAINTAIN_STARTED, loops=[loop.name for loop in self.loops])
         tasks = [asyncio.create_task(loop.run(), name=loop.name) for loop in self.loops]
         await self._stop.wait()
+        # Connections first: a loop that waits for a frozen database would not hear that it is cancelled.
+        self._pool.terminate()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -13,11 +13,12 @@ from typing import Any, cast
 
 import msgspec
 
-from jobyard.domain.job import MAX_ERROR_MESSAGE_BYTES
+from jobyard.domain.job import MAX_DELAY_SECONDS, MAX_ERROR_MESSAGE_BYTES
 from jobyard.domain.lifecycle import Fail, Failed, Outcome, Retry, Succeeded
 from jobyard.store.dispatch import Claimed
 from jobyard.worker.handlers import Handler
 
+MAX_ERROR_TYPE_BYTES = 256
 MAX_TRACEBACK_BYTES = 16 * 1024
 
 _encode = msgspec.json.Encoder().encode
@@ -28,15 +29,14 @@ async def run(handler: Handler, claimed: Claimed, threads: Executor, max_result_
 
     CancelledError passes through: only the caller knows whether it cancelled the attempt or the handler raised it.
     """
-    arguments = handler.arguments(claimed)
-    if isinstance(arguments, Fail):
-        return arguments
-    payload, context = arguments
     try:
+        arguments = handler.arguments(claimed)
+        if isinstance(arguments, Fail):
+            return arguments
         if handler.is_async:
-            value = await handler.function(*payload, **context)
+            value = await handler.function(**arguments)
         else:
-            call = partial(contextvars.copy_context().run, handler.function, *payload, **context)
+            call = partial(contextvars.copy_context().run, handler.function, **arguments)
             value = await asyncio.get_running_loop().run_in_executor(threads, _in_thread, call)
     except asyncio.CancelledError:
         raise
@@ -67,18 +67,32 @@ def outcome_of(value: Any, max_result_bytes: int) -> Outcome:
     if value is None:
         return Succeeded()
     if isinstance(value, Retry | Fail):
-        return value
+        return _storable(value)
     try:
         text = _encode(value)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        return Fail(f"the result cannot be kept as JSON: {error or type(error).__name__}", "InvalidResult")
+    except Exception as error:  # a property or a hook of the user's own class may raise anything
+        return _refused(f"the result cannot be kept as JSON: {_message(error)}")
     if len(text) > max_result_bytes:
-        return Fail(
-            f"the result is {len(text)} bytes long; at most {max_result_bytes} are kept", "InvalidResult"
-        )
+        return _refused(f"the result is {len(text)} bytes long; at most {max_result_bytes} are kept")
     if b"null" in text and _holds_non_finite(value):
-        return Fail("the result cannot be kept as JSON: it holds NaN or Infinity", "InvalidResult")
+        return _refused("the result cannot be kept as JSON: it holds NaN or Infinity")
     return Succeeded(text.decode())
+
+
+def _refused(message: str) -> Fail:
+    return Fail(_bounded(message, MAX_ERROR_MESSAGE_BYTES), "InvalidResult")
+
+
+def _storable(value: Retry | Fail) -> Outcome:
+    """The handler's own words, which nothing has checked: an exception as a message, or a time that no calendar has,
+    must end this job and not the worker."""
+    message = _bounded(_message(value.message), MAX_ERROR_MESSAGE_BYTES)
+    if isinstance(value, Fail):
+        return Fail(message, _bounded(_message(value.type), MAX_ERROR_TYPE_BYTES))
+    after: Any = value.after
+    if after is None or (isinstance(after, int | float) and 0 <= after <= MAX_DELAY_SECONDS):
+        return Retry(after, message)
+    return _refused(f"Retry(after=...) takes seconds from 0 to {MAX_DELAY_SECONDS:g}, not {_message(after)}")
 
 
 def _holds_non_finite(value: Any) -> bool:
@@ -100,17 +114,24 @@ def describe(error: BaseException) -> Mapping[str, Any]:
     if isinstance(error, LeftThread) and error.__cause__ is not None:
         error = error.__cause__
     return {
-        "type": type(error).__name__,
+        "type": _bounded(type(error).__name__, MAX_ERROR_TYPE_BYTES),
         "message": _bounded(_message(error), MAX_ERROR_MESSAGE_BYTES),
-        "traceback": _bounded("".join(traceback.format_exception(error, limit=-20)), MAX_TRACEBACK_BYTES),
+        "traceback": _bounded(_traceback(error), MAX_TRACEBACK_BYTES),
     }
 
 
-def _message(error: BaseException) -> str:
+def _message(said: object) -> str:
     try:
-        return str(error)
+        return str(said)
     except Exception as unprintable:
         return f"(its message cannot be printed: {type(unprintable).__name__})"
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error, limit=-20))
+    except Exception as unprintable:  # it runs the error's own code, and parses the source
+        return f"(its traceback cannot be printed: {type(unprintable).__name__})"
 
 
 def _bounded(text: str, limit: int) -> str:

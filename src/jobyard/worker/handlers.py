@@ -84,22 +84,22 @@ class Handler:
     function: Function
     is_async: bool
     decode: Callable[[str], Any]
-    takes_payload: bool
+    payload_name: str | None
     context_name: str | None
 
-    def arguments(self, claimed: Claimed) -> tuple[tuple[Any, ...], dict[str, Any]] | Fail:
+    def arguments(self, claimed: Claimed) -> dict[str, Any] | Fail:
         """What to call the function with, or Fail when the payload is not what its annotation asks for."""
-        payload: tuple[Any, ...] = ()
-        if self.takes_payload:
+        given: dict[str, Any] = {}
+        if self.payload_name:
             try:
-                payload = (self.decode(claimed.payload),)
-            except (
-                ValueError
-            ) as misfit:  # msgspec's, pydantic's and json's validation errors are all ValueErrors
+                given[self.payload_name] = self.decode(claimed.payload)
+            except ValueError as misfit:  # msgspec's, pydantic's and json's validation errors are all that
                 return Fail(
                     f"the payload does not fit the handler of {self.type!r}: {misfit}", "InvalidPayload"
                 )
-        return payload, {self.context_name: Context(claimed)} if self.context_name else {}
+        if self.context_name:
+            given[self.context_name] = Context(claimed)
+        return given
 
 
 class HandlerError(Exception):
@@ -157,25 +157,32 @@ def handler(type: str) -> Callable[[F], F]:
 def read_signature(type: str, function: Function) -> Handler:
     try:
         hints = typing.get_type_hints(function)
-    except NameError as unknown:
+    except Exception as unknown:  # whatever the text of an annotation raises when it is evaluated
         raise HandlerError(f"handler of {type!r}: an annotation cannot be resolved: {unknown}") from unknown
+    payload_name: str | None = None
     context_name: str | None = None
-    payload_type: Any = None
-    takes_payload = False
-    for name in inspect.signature(function).parameters:
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise HandlerError(f"handler of {type!r}: {parameter} cannot be given by its name")
         if hints.get(name) is Context or name == "ctx":
             context_name = name
-        elif takes_payload:
+        elif payload_name:
             raise HandlerError(f"handler of {type!r}: takes a payload and a context, not also {name!r}")
         else:
-            takes_payload, payload_type = True, hints.get(name, Any)
+            payload_name = name
     is_async = inspect.iscoroutinefunction(function)
-    return Handler(type, function, is_async, _decoder(payload_type), takes_payload, context_name)
+    decode = _decoder(type, hints.get(payload_name or "", Any))
+    return Handler(type, function, is_async, decode, payload_name, context_name)
 
 
-def _decoder(payload_type: Any) -> Callable[[str], Any]:
+def _decoder(type: str, payload_type: Any) -> Callable[[str], Any]:
     """How a payload's JSON text becomes the annotated type. A pydantic model reads itself."""
     model_validate_json = getattr(payload_type, "model_validate_json", None)
     if model_validate_json is not None:
         return model_validate_json
-    return msgspec.json.Decoder(Any if payload_type is None else payload_type).decode
+    try:
+        return msgspec.json.Decoder(payload_type).decode
+    except TypeError as impossible:
+        raise HandlerError(
+            f"handler of {type!r}: no payload can be read as {payload_type}: {impossible}"
+        ) from (impossible)

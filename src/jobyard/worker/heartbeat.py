@@ -45,6 +45,8 @@ class Heartbeat:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(timeout=1)
+        else:
+            self._loop.close()  # it never ran
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:

@@ -25,6 +25,7 @@ from jobyard.telemetry import LogEvent
 from jobyard.worker.handlers import Handlers
 from jobyard.worker.heartbeat import Heartbeat
 from jobyard.worker.lanebook import LaneBook
+from jobyard.worker.pace import Pace
 from jobyard.worker.runner import Runner
 from jobyard.worker.settler import Settler
 from jobyard.worker.slots import Ended
@@ -37,11 +38,10 @@ FULL_CLAIMS_UNTIL_BUSY = 2
 EXIT_STUCK = 70
 """The worker drained itself because as many threads as it has slots never returned: its supervisor starts it anew."""
 
-LAST_CLAIM_SECONDS = 0.2
 LET_GO_SECONDS = 0.2
-LAST_WRITES_SECONDS = 0.5
-"""Of a drain: how long the last claim, handlers that were cancelled, and the last writes may take. With the grace of
-8 s they end it within 9 s."""
+LAST_WRITES_SECONDS = 0.7
+"""Of a drain: how long handlers that were cancelled, and then the last writes may take (these have what is left of the
+grace too). With the grace of 8 s they end it within 9 s."""
 
 CONNECTIONS = 2
 """Of the pool: one claims while the other settles. The heartbeat and the listener have their own."""
@@ -56,7 +56,7 @@ class WorkerOptions:
 
 
 class Worker:
-    """Runs until `stop` is called, then drains and returns."""
+    """Runs until `stop` is called, then drains and returns. The pool is its own, and ends with it."""
 
     def __init__(
         self,
@@ -85,6 +85,7 @@ class Worker:
         self._full_claims = 0
         self._held: dict[UUID, int] = {}
         self._solitary_held = 0
+        self._pace = Pace()
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._stop = asyncio.Event()
@@ -112,8 +113,8 @@ class Worker:
 
     @property
     def must_exit(self) -> bool:
-        """Whether threads are left that a time limit or the drain took their attempt from, and that go on."""
-        return self._runner.threads_at_work
+        """Whether handlers are left that a time limit or the drain took their attempt from, and that go on."""
+        return self._runner.handlers_at_work
 
     @property
     def exit_code(self) -> int:
@@ -140,6 +141,8 @@ class Worker:
                     task.result()
                 await self._drain(claiming)
             finally:
+                # Connections first: a task that waits for a frozen database would not hear that it is cancelled.
+                self._pool.terminate()
                 for task in (claiming, settling, deadlines, stopping):
                     await _cancelled(task)
                 self._heartbeat.stop()
@@ -147,20 +150,26 @@ class Worker:
 
     async def _drain(self, claiming: asyncio.Task[None]) -> None:
         telemetry.info(LogEvent.WORKER_DRAINING, running=len(self._runner.slots.running))
-        # A claim on its way must be heard out: what it brings is held, and has to be handed back.
-        await asyncio.wait([claiming], timeout=LAST_CLAIM_SECONDS)
+        grace = self._options.grace_seconds
+        over_at = self._clock.now() + grace + LET_GO_SECONDS + LAST_WRITES_SECONDS
         self._release_waiting()
-        if not await self._runner.all_over(self._options.grace_seconds):
+        if not await self._runner.all_over(grace):
             telemetry.warning(LogEvent.ATTEMPTS_RELEASED, attempts=len(self._runner.slots.running))
             self._runner.end_all(Ended.BY_RELEASE)
             await self._runner.all_over(LET_GO_SECONDS)
             self._runner.abandon_all()
-        with contextlib.suppress(TimeoutError, *GONE):
-            async with asyncio.timeout(LAST_WRITES_SECONDS):
-                await self._settler.flushed()
-                async with self._pool.acquire() as connection:
-                    await dispatch.stop_worker(connection, self._id)
+        writing = asyncio.create_task(self._write_the_last(claiming), name="last writes")
+        await asyncio.wait([writing], timeout=over_at - self._clock.now())
+        writing.cancel()
         telemetry.info(LogEvent.WORKER_STOPPED, worker=self._id)
+
+    async def _write_the_last(self, claiming: asyncio.Task[None]) -> None:
+        # A claim on its way must be heard out: what it brings is held, and has to be handed back.
+        await asyncio.wait([claiming])
+        with contextlib.suppress(*GONE):
+            await self._settler.flushed()
+            async with self._pool.acquire() as connection:
+                await dispatch.stop_worker(connection, self._id)
 
     def _release_waiting(self) -> None:
         for claimed, lane in self._runner.take_back_waiting():
@@ -173,7 +182,7 @@ class Worker:
         if wake.workers and self._id not in wake.workers:
             return
         if not wake.lanes:
-            self._must_look_everywhere = True
+            self._look_everywhere()
         if not self._book.woken(wake.lanes):
             self._lanes_stale = True
         self._wake.set()
@@ -216,18 +225,25 @@ class Worker:
                 self.claim_failures = 0
             except WorkerExpired:
                 self._expired(self._id)
-            except GONE as trouble:
-                self._answer_lost = True
-                self.claim_failures += 1
-                if self.claim_failures == 1:
-                    error = f"{type(trouble).__name__}: {trouble}"
-                    telemetry.warning(LogEvent.LOOP_FAILED, loop="claim", error=error)
-                await self._pause(backoff(self.claim_failures))
+            except Exception as trouble:
+                # Whatever it was, waiting and trying again is the cure.
+                await self._back_off(trouble)
 
-    async def _pause(self, seconds: float) -> None:
+    async def _back_off(self, trouble: Exception) -> None:
+        # Nothing is known of what was asked last: it may be done or not.
+        self._answer_lost, self._idle = True, False
+        self._look_everywhere()
+        self.claim_failures += 1
+        if self.claim_failures == 1:
+            error = f"{type(trouble).__name__}: {trouble}"
+            telemetry.warning(LogEvent.LOOP_FAILED, loop="claim", error=error)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(backoff(self.claim_failures)):
                 await self._stop.wait()
+
+    def _look_everywhere(self) -> None:
+        """The next claim is to find also what no wake-up told of."""
+        self._must_look_everywhere = self._lanes_stale = True
 
     async def _claim_or_wait(self) -> None:
         await self._keep_up_with_the_database()
@@ -239,6 +255,7 @@ class Worker:
         self._wake.clear()
         everywhere, self._must_look_everywhere = self._must_look_everywhere, False
         found = await self._claim(room, everywhere=everywhere)
+        self._pace.took(found, self._clock.now())
         if found >= room:
             await self._count_full_claim()
         elif not self._idle:
@@ -248,6 +265,7 @@ class Worker:
         else:
             self._full_claims = 0
             await self._wait_for_work()
+            await self._pace.wait_for_company(self._clock)
 
     async def _claim(self, room: int, *, everywhere: bool) -> int:
         """Claim up to `room` attempts and start them; how many there were."""
@@ -263,9 +281,9 @@ class Worker:
         return found
 
     async def _claim_from(self, lanes: Sequence[int], hints: Sequence[int], limit: int) -> int:
-        if limit <= 0:
-            return 0
         worker = self._id
+        if limit <= 0 or not worker or self._stop.is_set():
+            return 0
         async with self._pool.acquire() as connection:
             claimed = await dispatch.claim(
                 connection, worker, lanes, hints, limit, self._options.lease_seconds
@@ -283,7 +301,10 @@ class Worker:
             self._held[attempt.job] = attempt.lease
             self._solitary_held += lane.suspect == SOLITARY
             self._runner.accept(attempt, lane)
-        self._runner.start_waiting()
+        if self._stop.is_set():
+            self._release_waiting()
+        else:
+            self._runner.start_waiting()
 
     async def _count_full_claim(self) -> None:
         self._full_claims += 1
@@ -303,7 +324,7 @@ class Worker:
             async with asyncio.timeout(POLL_SECONDS):
                 await self._wake.wait()
         except TimeoutError:
-            self._must_look_everywhere = True
+            self._look_everywhere()
 
     # Identity, lanes and lost answers
 

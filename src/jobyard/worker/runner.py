@@ -43,7 +43,7 @@ class Runner:
     ) -> None:
         self.slots = Slots(concurrency)
         self.stuck_threads = 0
-        self._in_threads = 0
+        self._at_work = 0
         self._handlers = handlers
         self._max_result_bytes = max_result_bytes
         self._clock = clock
@@ -106,8 +106,9 @@ class Runner:
             self._end(running, self._outcome_of_cancelled(running))
 
     @property
-    def threads_at_work(self) -> bool:
-        return self._in_threads > 0
+    def handlers_at_work(self) -> bool:
+        """Whether any goes on, also those whose attempt was taken from them."""
+        return self._at_work > 0
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -135,26 +136,30 @@ class Runner:
     def _past_deadline(self, running: Running) -> None:
         if running.over:
             return
-        if running.ended is not None:
-            self._end(running, self._outcome_of_cancelled(running))
-            return
-        handler = self._handlers.get(running.claimed.type)
-        self._cancel(running, Ended.BY_TIMEOUT)
-        if handler.is_async:
-            self._set_deadline(running, CANCEL_PATIENCE_SECONDS)
-        else:
-            self.stuck_threads += 1
-            self._end(running, self._outcome_of_cancelled(running))
+        is_async = self._handlers.get(running.claimed.type).is_async
+        if running.ended is None:
+            self._cancel(running, Ended.BY_TIMEOUT)
+            if is_async:
+                return
+        self.stuck_threads += running.begun and not is_async
+        self._end(running, self._outcome_of_cancelled(running))
 
     def _cancel(self, running: Running, how: Ended) -> None:
-        if running.ended is None:
-            running.ended = how
-            if running.task is not None and self._handlers.get(running.claimed.type).is_async:
-                running.task.cancel()
+        if running.ended is not None:
+            return
+        running.ended = how
+        # A task that is cancelled before its first step would never reach its end.
+        if running.begun and running.task and self._handlers.get(running.claimed.type).is_async:
+            running.task.cancel()
+            self._set_deadline(running, CANCEL_PATIENCE_SECONDS)
 
     async def _attempt(self, running: Running) -> None:
+        if running.was_told_to_end:
+            self._end(running, self._outcome_of_cancelled(running))
+            return
+        running.begun = True
         handler = self._handlers.get(running.claimed.type)
-        self._in_threads += not handler.is_async
+        self._at_work += 1
         try:
             outcome = await attempt.run(handler, running.claimed, self._threads, self._max_result_bytes)
         except asyncio.CancelledError as error:
@@ -167,8 +172,8 @@ class Runner:
         ):
             # It was told to stop: what it made of that is not its own outcome.
             outcome = self._outcome_of_cancelled(running)
-        self._in_threads -= not handler.is_async
-        if running.over and not handler.is_async and running.ended is Ended.BY_TIMEOUT:
+        self._at_work -= 1
+        if running.over and not handler.is_async:
             self.stuck_threads -= 1
         self._end(running, outcome)
 

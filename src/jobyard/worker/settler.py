@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
 from jobyard import telemetry
@@ -11,13 +11,17 @@ from jobyard.domain.lifecycle import Cause, Change, Status
 from jobyard.loop import backoff
 from jobyard.ports import Clock
 from jobyard.store import dispatch
-from jobyard.store.database import GONE, Pool
+from jobyard.store.database import Pool
 from jobyard.store.dispatch import Ending
 from jobyard.store.intake import POISON
 from jobyard.store.lanes import Lanes
 from jobyard.telemetry import LogEvent
+from jobyard.worker.pace import Pace
 
 SETTLE_ROWS = 200
+
+Write = Callable[[Sequence[Ending]], Awaitable[set[UUID]]]
+"""Ends attempts and answers which jobs still held their lease."""
 
 
 class Settler:
@@ -34,6 +38,7 @@ class Settler:
         self._clock = clock
         self._on_settled = on_settled
         self._finished: list[Ending] = []
+        self._pace = Pace()
         self._some = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -51,11 +56,15 @@ class Settler:
     async def run(self) -> None:
         while True:
             await self._some.wait()
+            if len(self._finished) < SETTLE_ROWS // 2:
+                await self._pace.wait_for_company(self._clock)
             batch, self._finished = self._finished[:SETTLE_ROWS], self._finished[SETTLE_ROWS:]
             try:
                 await self._write(batch)
+                self._pace.took(len(batch), self._clock.now())
                 self.failures = 0
-            except GONE as trouble:
+            except Exception as trouble:
+                # Whatever it was, waiting and trying again is the cure: what a row itself can cause fails alone.
                 self._finished = batch + self._finished
                 await self._back_off(trouble)
             if not self._finished:
@@ -75,21 +84,27 @@ class Settler:
         final = [ending for ending in batch if ending.change.status is not Status.PENDING]
         back = [ending for ending in batch if ending.change.status is Status.PENDING]
         if final:
-            self._report(final, await self._settle_halving(final))
+            self._report(final, await self._halving(self._settle, final))
         if back:
-            async with self._pool.acquire() as connection:
-                self._report(back, await dispatch.hand_back(connection, self._lanes, back))
+            self._report(back, await self._halving(self._hand_back, back))
 
-    async def _settle_halving(self, endings: Sequence[Ending]) -> set[UUID]:
-        """A result that PostgreSQL refuses fails its own job and no other."""
+    async def _settle(self, endings: Sequence[Ending]) -> set[UUID]:
+        async with self._pool.acquire() as connection:
+            return await dispatch.settle(connection, endings)
+
+    async def _hand_back(self, endings: Sequence[Ending]) -> set[UUID]:
+        async with self._pool.acquire() as connection:
+            return await dispatch.hand_back(connection, self._lanes, endings)
+
+    async def _halving(self, write: Write, endings: Sequence[Ending]) -> set[UUID]:
+        """What PostgreSQL refuses to keep of an attempt fails its own job and no other."""
         try:
-            async with self._pool.acquire() as connection:
-                return await dispatch.settle(connection, endings)
+            return await write(endings)
         except POISON as refusal:
             if len(endings) == 1:
-                return await self._settle_halving([_refused(endings[0], refusal)])
+                return await self._settle([_refused(endings[0], refusal)])
             middle = len(endings) // 2
-            return await self._settle_halving(endings[:middle]) | await self._settle_halving(endings[middle:])
+            return await self._halving(write, endings[:middle]) | await self._halving(write, endings[middle:])
 
     def _report(self, endings: Sequence[Ending], written: set[UUID]) -> None:
         for ending in endings:
@@ -101,7 +116,7 @@ class Settler:
 
 def _refused(ending: Ending, refusal: Exception) -> Ending:
     telemetry.error(LogEvent.SETTLE_REFUSED, job=str(ending.job), error=str(refusal))
-    error = {"type": "InvalidResult", "message": "the database refused the result of this attempt"}
+    error = {"type": "InvalidResult", "message": "the database refused to keep the outcome of this attempt"}
     change = Change(
         Status.FAILED, Cause.NON_RETRYABLE, ending.change.attempt, ending.change.crashes, error=error
     )

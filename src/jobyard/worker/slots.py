@@ -31,8 +31,13 @@ class Running:
     claimed: Claimed
     lane: Lane
     task: asyncio.Task[None] | None = None
+    begun: bool = False
     ended: Ended | None = None
     over: bool = False
+
+    @property
+    def was_told_to_end(self) -> bool:
+        return self.ended is not None
 
 
 @dataclass(slots=True)

@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from worker.yard import MAX_RESULT_BYTES, Bench, MakeBench, handlers
 
 from jobyard.clock import SystemClock
 from jobyard.store.dispatch import Ending
 from jobyard.worker.runner import Runner
+from worker.yard import MAX_RESULT_BYTES, Bench, MakeBench, handlers
+
 
 @pytest.fixture
 async def bench() -> AsyncIterator[MakeBench]:
@@ -19,7 +20,12 @@ async def bench() -> AsyncIterator[MakeBench]:
     def make(function: Callable[..., Any], concurrency: int = 4) -> Bench:
         endings: list[Ending] = []
         runner = Runner(
-            handlers({"t": function}), concurrency, MAX_RESULT_BYTES, SystemClock(), endings.append, lambda: None
+            handlers({"t": function}),
+            concurrency,
+            MAX_RESULT_BYTES,
+            SystemClock(),
+            endings.append,
+            lambda: None,
         )
         bench = Bench(runner, endings)
         made.append((bench, asyncio.create_task(runner.enforce_deadlines())))

@@ -12,13 +12,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from worker.yard import MakeBench
 
 from jobyard import Fail, Retry
 from jobyard.domain.job import MAX_ERROR_MESSAGE_BYTES
 from jobyard.domain.lifecycle import Cause, Change, Status
 from jobyard.worker.attempt import MAX_TRACEBACK_BYTES
 from jobyard.worker.slots import Ended
+from worker.yard import MakeBench
 
 
 class Rude(BaseException):
@@ -37,6 +37,10 @@ class Refusing(msgspec.Struct):
 
     def __post_init__(self) -> None:
         raise KeyError("out of range")
+
+
+class Order(msgspec.Struct):
+    missing: int
 
 
 def asynchronous(function: Callable[[], Any]) -> Callable[..., Any]:
@@ -130,10 +134,9 @@ def circular() -> Any:
 
 
 def half_made() -> Any:
-    class Half(msgspec.Struct):
-        missing: int
-
-    return Half.__new__(Half)
+    whole = Order(5)
+    del whole.missing
+    return whole
 
 
 @both_kinds
@@ -141,7 +144,7 @@ def half_made() -> Any:
     ("make", "says"),
     [
         (threading.Lock, "lock"),
-        (circular, "RecursionError"),
+        (circular, "recursion depth"),
         (lambda: "x" * 5_000_000, "5000002 bytes"),
         (lambda: float("nan"), "NaN"),
         (lambda: {"a": [1, float("inf")]}, "NaN or Infinity"),
@@ -211,15 +214,21 @@ async def test_a_handler_may_ask_for_a_retry_or_give_up(bench: MakeBench, kind: 
 @pytest.mark.parametrize(
     "after", ["5", timedelta(seconds=5), float("nan"), float("inf"), -1, 1e300, [5]], ids=repr
 )
-async def test_a_retry_at_a_time_that_cannot_be_fails_the_job_and_nothing_else(bench: MakeBench, after: Any) -> None:
+async def test_a_retry_at_a_time_that_cannot_be_fails_the_job_and_nothing_else(
+    bench: MakeBench, after: Any
+) -> None:
     change = await ending_of(bench, asynchronous(lambda: Retry(after=after)))
     assert (change.status, change.cause) == (Status.FAILED, Cause.NON_RETRYABLE)
     assert change.error is not None
     assert change.error["type"] == "InvalidResult"
 
 
-@pytest.mark.parametrize("make", [lambda text: Fail(text), lambda text: Retry(message=text), lambda text: Fail("m", text)])
-@pytest.mark.parametrize("text", [ValueError("why"), None, 5, "x" * 10_000_000, "\0", "a\ud800b"], ids=lambda t: repr(t)[:20])
+@pytest.mark.parametrize(
+    "make", [lambda text: Fail(text), lambda text: Retry(message=text), lambda text: Fail("m", text)]
+)
+@pytest.mark.parametrize(
+    "text", [ValueError("why"), None, 5, "x" * 10_000_000, "\0", "a\ud800b"], ids=lambda t: repr(t)[:20]
+)
 async def test_what_a_handler_says_in_such_a_value_can_always_be_stored(
     bench: MakeBench, make: Callable[[Any], Any], text: Any
 ) -> None:
@@ -243,7 +252,9 @@ async def test_an_error_is_kept_bounded_and_storable(bench: MakeBench, kind: Cal
 
 
 @both_kinds
-async def test_an_error_that_cannot_be_printed_is_kept_all_the_same(bench: MakeBench, kind: Callable[..., Any]) -> None:
+async def test_an_error_that_cannot_be_printed_is_kept_all_the_same(
+    bench: MakeBench, kind: Callable[..., Any]
+) -> None:
     change = await ending_of(bench, kind(raising(Unprintable())))
     assert change.error is not None
     assert change.error["type"] == "Unprintable"
@@ -355,7 +366,7 @@ async def test_a_handler_that_swallows_its_cancellation_loses_its_slot(
         "message": "the attempt ran longer than 0.05 s",
     }
     assert list(runner.runner.slots.running) == [2]
-    assert runner.runner.handlers_left
+    assert runner.runner.handlers_at_work
     let_go.set()
     assert await runner.runner.all_over(5)
     assert [ending.lease for ending in runner.endings] == [1, 2]

@@ -10,7 +10,6 @@ from typing import Annotated, Any, NotRequired, TypedDict
 import msgspec
 import pydantic
 import pytest
-from worker.yard import claimed
 
 from jobyard.domain.lifecycle import Fail, Outcome, Succeeded
 from jobyard.worker import attempt
@@ -22,6 +21,7 @@ from jobyard.worker.handlers import (
     read_signature,
     registered,
 )
+from worker.yard import claimed
 
 
 class Order(msgspec.Struct):
@@ -160,7 +160,9 @@ def pydantic_payload(payload: Invoice) -> None: ...
         (pydantic_payload, "[]"),
     ],
 )
-def test_a_payload_that_does_not_fit_fails_the_job_for_good(function: Callable[..., Any], payload: str) -> None:
+def test_a_payload_that_does_not_fit_fails_the_job_for_good(
+    function: Callable[..., Any], payload: str
+) -> None:
     outcome = run(function, payload)
     assert isinstance(outcome, Fail)
     assert outcome.type == "InvalidPayload"
@@ -175,7 +177,14 @@ def test_the_context_tells_of_the_attempt() -> None:
         ]  # fmt: skip
 
     asked = claimed(
-        run=2, attempt=3, max_attempts=9, timeout_seconds=1.5, queue="q", trace="00-1", tags='["a","b"]', metadata='{"k":"v"}'
+        run=2,
+        attempt=3,
+        max_attempts=9,
+        timeout_seconds=1.5,
+        queue="q",
+        trace="00-1",
+        tags='["a","b"]',
+        metadata='{"k":"v"}',
     )
     with ThreadPoolExecutor(1) as threads:
         outcome = asyncio.run(attempt.run(read_signature("t", about), asked, threads, 1 << 20))
@@ -219,7 +228,8 @@ def any_names(**payload: Any) -> None: ...
 
 
 @pytest.mark.parametrize(
-    "function", [unresolved, unresolved_attribute, impossible_union, three, by_position_only, anything, any_names]
+    "function",
+    [unresolved, unresolved_attribute, impossible_union, three, by_position_only, anything, any_names],
 )
 def test_a_function_that_cannot_be_a_handler_is_refused_with_its_type(function: Callable[..., Any]) -> None:
     with pytest.raises(HandlerError, match="handler of 't': ") as refusal:

@@ -3,9 +3,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
-from worker.yard import a_lane, claimed
 
 from jobyard.worker.lanebook import LANES_A_CLAIM, OLDEST_FIRST_EVERY, LaneBook
+from worker.yard import a_lane, claimed
 
 
 class Time:

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from worker.yard import a_lane, claimed
-
 from jobyard.worker.slots import AHEAD_ROWS, CLAIM_ROWS, Running, Slots
+from worker.yard import a_lane, claimed
 
 LANE = a_lane(1)
 

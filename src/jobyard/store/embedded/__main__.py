@@ -18,6 +18,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     os.execv(psql, [psql, "--no-psqlrc", "--dbname", url, *arguments])  # noqa: S606 - the program becomes psql
+    return 0
 
 
 if __name__ == "__main__":
