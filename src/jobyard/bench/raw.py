@@ -4,6 +4,9 @@ single-row inserts as pgbench sends them."""
 from __future__ import annotations
 
 import asyncio
+import re
+import subprocess
+import tempfile
 import time
 
 import asyncpg
@@ -13,6 +16,7 @@ from jobyard.domain.job import NewJob
 from jobyard.ids import new_job_id
 from jobyard.store import dispatch
 from jobyard.store.database import open_pool, values
+from jobyard.store.embedded.programs import find_programs
 from jobyard.store.intake import Intake
 from jobyard.store.lanes import Lanes
 from jobyard.store.statements import statement
@@ -22,6 +26,15 @@ FILL_ROWS = 1000
 LEASE_SECONDS = 300.0
 SINGLE_ROW_CLIENTS = 16
 PAYLOAD = '{"to":"user@example.com"}'
+BENCH_TABLE = """
+CREATE TABLE jobyard.bench_insert (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(), created_at timestamptz NOT NULL DEFAULT now(), tenant int,
+    lane int, type text, queue text, payload json)
+"""
+BENCH_INSERT = (
+    "INSERT INTO jobyard.bench_insert (tenant, lane, type, queue, payload)"
+    f" VALUES (1, 1, 'email', 'default', '{PAYLOAD}');\n"  # noqa: S608 - made of our own constant
+)
 
 
 async def fill(stage: Stage, jobs: int, type: str) -> None:
@@ -71,24 +84,25 @@ async def life(stage: Stage, jobs: int, type: str) -> float:
 
 
 async def single_row_inserts(stage: Stage, rows: int) -> float:
-    """Rows per second that 16 clients insert one by one into a table shaped like `job`, each with its own commit."""
-    pool = await open_pool(stage.url, size=SINGLE_ROW_CLIENTS, hot=True)
-    await pool.execute(
-        "CREATE TABLE IF NOT EXISTS jobyard.bench_insert (id uuid PRIMARY KEY, created_at timestamptz DEFAULT now(),"
-        " tenant int, lane int, type text, queue text, payload json)"
-    )
-    sql = "INSERT INTO jobyard.bench_insert (id, tenant, lane, type, queue, payload) VALUES ($1, 1, 1, $2, $2, $3)"
-    numbers = iter(range(rows))
+    """Rows per second that pgbench inserts one by one with 16 clients, each row with its own commit, into a table
+    shaped like `job`."""
+    connection = await stage.connect()
+    await connection.execute(BENCH_TABLE)
+    try:
+        return await asyncio.to_thread(_pgbench, stage.url, rows // SINGLE_ROW_CLIENTS)
+    finally:
+        await connection.execute("DROP TABLE jobyard.bench_insert")
+        await connection.close()
 
-    async def client() -> None:
-        async with pool.acquire() as connection:
-            insert = await connection.prepare(sql)
-            for _ in numbers:
-                await insert.fetch(new_job_id(), "email", PAYLOAD)
 
-    began = time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(SINGLE_ROW_CLIENTS)))
-    seconds = time.perf_counter() - began
-    await pool.execute("DROP TABLE jobyard.bench_insert")
-    await pool.close()
-    return rows / seconds
+def _pgbench(url: str, rows_a_client: int) -> float:
+    with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
+        script.write(BENCH_INSERT)
+        script.flush()
+        settings = f"-n -M prepared -c {SINGLE_ROW_CLIENTS} -j 2 -t {rows_a_client} -f {script.name}".split()
+        program = find_programs().path("pgbench")
+        done = subprocess.run([program, *settings, url], capture_output=True, text=True, check=True)
+    tps = re.search(r"^tps = ([\d.]+)", done.stdout, re.MULTILINE)
+    if tps is None:
+        raise AssertionError(f"pgbench did not say how fast it was:\n{done.stdout}{done.stderr}")
+    return float(tps[1])

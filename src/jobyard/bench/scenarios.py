@@ -58,7 +58,7 @@ async def create(stage: Stage, jobs: int, settings: Settings) -> Report:
         details={
             "bulk jobs/s": bulk,
             "one client jobs/s": 1000 * len(one_by_one) / sum(one_by_one),
-            "raw limit": f"single-row inserts, {raw.SINGLE_ROW_CLIENTS} clients",
+            "raw limit": f"pgbench single-row inserts, {raw.SINGLE_ROW_CLIENTS} clients",
         },
     )
 
