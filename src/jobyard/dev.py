@@ -26,6 +26,8 @@ READY_POLL_SECONDS = 0.05
 KILL_AFTER_SECONDS = 3.0
 """Beyond the grace: a process that still runs then is killed."""
 
+POSTGRES_CHECK_SECONDS = 2.0
+CHECKS_A_TRIM = 1800
 STEADY_SECONDS = 10.0
 """A process that ran this long counts as started well; its next end is its first failure again."""
 
@@ -67,6 +69,7 @@ class Dev:
     ) -> int:
         keepers = [asyncio.create_task(self._keep_running(role, environment, stop)) for role in ROLES]
         telling = asyncio.create_task(self._tell_when_ready(postgres))
+        guarding = asyncio.create_task(self._keep_postgres_running(postgres, stop))
         stopping = asyncio.create_task(stop.wait())
         try:
             done, _ = await asyncio.wait({*keepers, telling, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -84,7 +87,22 @@ class Dev:
             await asyncio.gather(*(self._end(child) for child in list(self._children.values())))
             for task in (*keepers, telling, stopping):
                 task.cancel()
-            await asyncio.wait({*keepers, telling, stopping})
+            # The guard is not cancelled but heard out: it must not start a server behind the back of the last stop.
+            await asyncio.wait({*keepers, telling, stopping, guarding})
+
+    async def _keep_postgres_running(self, postgres: EmbeddedPostgres | None, stop: asyncio.Event) -> None:
+        """Revive the embedded server if it dies, and keep its log within its bound."""
+        checks = 0
+        while postgres is not None and not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POSTGRES_CHECK_SECONDS):
+                    await stop.wait()
+                    return
+            checks += 1
+            with contextlib.suppress(EmbeddedPostgresError):
+                await asyncio.to_thread(postgres.start)
+                if checks % CHECKS_A_TRIM == 0:
+                    await asyncio.to_thread(postgres.trim_log)
 
     def _require_free_port(self) -> None:
         host, port = self._settings.host, self._settings.port

@@ -20,18 +20,23 @@ async def health_server(host: str, port: int | None, is_ready: Callable[[], bool
         return
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(
-            OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
+        with (
+            contextlib.closing(writer),
+            contextlib.suppress(
+                OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
+            ),
         ):
             async with asyncio.timeout(REQUEST_SECONDS):
                 request = await reader.readuntil(b"\r\n\r\n")
                 writer.write(_response(request.split(b" ", 2)[1:2], is_ready))
                 await writer.drain()
-        writer.close()
 
     server = await asyncio.start_server(answer, host, port, limit=REQUEST_BYTES)
-    async with server:
+    try:
         yield
+    finally:
+        # Without waiting for clients, who may have nothing to say.
+        server.close()
 
 
 def _response(path: list[bytes], is_ready: Callable[[], bool]) -> bytes:

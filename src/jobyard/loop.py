@@ -22,6 +22,13 @@ def backoff(failures: int) -> float:
     ) * random.uniform(0.5, 1)
 
 
+def end_if_cancelled() -> None:
+    """For whoever outlives any error: a driver may have turned this task's cancellation into an error of its own."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 @dataclass(slots=True)
 class Loop:
     """Calls `step` again and again. `step` answers how many seconds to wait before the next one.
@@ -46,6 +53,7 @@ class Loop:
         except asyncio.CancelledError:
             raise
         except Exception as error:
+            end_if_cancelled()
             self.failures += 1
             self.last_error = f"{type(error).__name__}: {error}"
             if self.failures == 1:

@@ -89,6 +89,7 @@ async def test_a_caller_that_dies_after_its_request_finds_its_job_again(site: Si
     )
     async with scene.locked("job"), site.raw(start, MAIL):
         await until(scene.blocked)
+    await until(lambda: scene.count("job"))
     again = await site.post(MAIL, Idempotency_Key="k")
     assert again.headers["idempotency-replayed"] == "true"
     assert await scene.count("job") == 1

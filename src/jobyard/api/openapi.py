@@ -22,7 +22,11 @@ INTRODUCTION = """An event-driven job backend: create a job over HTTP, get its i
 
 Bodies and answers are JSON with camelCase names; fields that are not known are refused. Times are RFC 3339: given \
 with a zone, answered in UTC with 6 decimals. Lists are newest first, in pages. Errors are problems as RFC 9457 has \
-them, with a stable `code`."""
+them, with a stable `code`.
+
+A body is checked in this order: content type, size (a payload of 1 MiB unless the server is set otherwise), UTF-8, JSON \
+and its depth (64 levels; in a bulk of each job), numbers (no further than a double reaches) and strings (neither U+0000 nor \
+half of a surrogate pair, in keys as well), and last the schema, all of whose faults are named together."""
 
 RETRY_AFTER = Header("Retry-After", "Seconds after which to try again.", "1")
 REQUEST_ID = Header(

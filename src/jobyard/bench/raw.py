@@ -32,8 +32,8 @@ CREATE TABLE jobyard.bench_insert (
     lane int, type text, queue text, payload json)
 """
 BENCH_INSERT = (
-    "INSERT INTO jobyard.bench_insert (tenant, lane, type, queue, payload)"
-    f" VALUES (1, 1, 'email', 'default', '{PAYLOAD}');\n"  # noqa: S608 - made of our own constant
+    "INSERT INTO jobyard.bench_insert (tenant, lane, type, queue, payload)"  # noqa: S608 - made of our own constant
+    f" VALUES (1, 1, 'email', 'default', '{PAYLOAD}');\n"
 )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 
 from jobyard import telemetry
-from jobyard.loop import backoff
+from jobyard.loop import backoff, end_if_cancelled
 from jobyard.ports import Clock, WakeUp
 from jobyard.telemetry import LogEvent
 
@@ -65,6 +65,7 @@ class PostgresBus:
                 await self._listen(on_wake)
             except Exception as trouble:
                 # Whatever it was, waiting and listening again is the cure.
+                end_if_cancelled()
                 failures = 1 if self._healthy else failures + 1
                 if failures == 1:
                     telemetry.warning(LogEvent.LISTENER_LOST, error=f"{type(trouble).__name__}: {trouble}")

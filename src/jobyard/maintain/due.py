@@ -8,6 +8,9 @@ from jobyard.store.database import Pool
 LONGEST_PAUSE_SECONDS = 0.25
 """A job scheduled meanwhile for sooner than the next one known waits at most this long."""
 
+SHORTEST_PAUSE_SECONDS = 0.005
+"""What is due already and was not promoted is in another's hands: asking again at once would only spin."""
+
 
 class Due:
     def __init__(self, pool: Pool) -> None:
@@ -19,6 +22,6 @@ class Due:
             if promoted == upkeep.PROMOTE_ROWS:
                 return 0.0
             until_next = await upkeep.seconds_until_due(connection)
-        return (
-            LONGEST_PAUSE_SECONDS if until_next is None else min(max(until_next, 0.0), LONGEST_PAUSE_SECONDS)
-        )
+        if until_next is None:
+            return LONGEST_PAUSE_SECONDS
+        return min(max(until_next, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)

@@ -15,7 +15,7 @@ from jobyard import telemetry
 from jobyard.domain import lifecycle
 from jobyard.domain.errors import WorkerExpired
 from jobyard.domain.lifecycle import SOLITARY
-from jobyard.loop import backoff
+from jobyard.loop import backoff, end_if_cancelled
 from jobyard.ports import Clock, EventBus, WakeUp
 from jobyard.store import dispatch
 from jobyard.store.database import GONE, Pool
@@ -227,6 +227,7 @@ class Worker:
                 self._expired(self._id)
             except Exception as trouble:
                 # Whatever it was, waiting and trying again is the cure.
+                end_if_cancelled()
                 await self._back_off(trouble)
 
     async def _back_off(self, trouble: Exception) -> None:

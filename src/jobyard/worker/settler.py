@@ -8,7 +8,7 @@ from uuid import UUID
 
 from jobyard import telemetry
 from jobyard.domain.lifecycle import Cause, Change, Status
-from jobyard.loop import backoff
+from jobyard.loop import backoff, end_if_cancelled
 from jobyard.ports import Clock
 from jobyard.store import dispatch
 from jobyard.store.database import Pool
@@ -65,6 +65,7 @@ class Settler:
                 self.failures = 0
             except Exception as trouble:
                 # Whatever it was, waiting and trying again is the cure: what a row itself can cause fails alone.
+                end_if_cancelled()
                 self._finished = batch + self._finished
                 await self._back_off(trouble)
             if not self._finished:
