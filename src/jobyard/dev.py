@@ -54,7 +54,7 @@ class Dev:
             postgres = EmbeddedPostgres(self._settings.home, say=self._console.print)
         try:
             url = await asyncio.to_thread(postgres.start) if postgres else self._settings.database_url
-            environment = os.environ | {"DATABASE_URL": url or "", SUPERVISED: "1"}
+            environment = self._environment(url or "")
             if await self._run_to_end("migrate", environment):
                 return FAILED
             return await self._supervise(environment, postgres, stop)
@@ -63,6 +63,18 @@ class Dev:
         finally:
             if postgres:
                 await asyncio.to_thread(postgres.stop)
+
+    def _environment(self, url: str) -> dict[str, str]:
+        """What the processes start with: our own environment, where options of the command line take the place of
+        their variables."""
+        settings = self._settings
+        options = {
+            "HOST": settings.host,
+            "PORT": str(settings.port),
+            "JOBYARD_APP": settings.app or "",
+            "JOBYARD_CONCURRENCY": str(settings.concurrency),
+        }
+        return os.environ | options | {"DATABASE_URL": url, SUPERVISED: "1"}
 
     async def _supervise(
         self, environment: dict[str, str], postgres: EmbeddedPostgres | None, stop: asyncio.Event

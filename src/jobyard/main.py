@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib
 import json
 import os
@@ -29,7 +28,6 @@ from jobyard.worker import pool as working
 from jobyard.worker.handlers import HandlerError, Handlers, registered
 from jobyard.worker.heartbeat import Heartbeat
 
-GARBAGE_THRESHOLD = 50_000
 OWN_CONNECTIONS = 2
 """Of a worker beside its pool: the heartbeat's and the listener's."""
 
@@ -81,10 +79,6 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
 
 
 async def _work(settings: Settings, stop: asyncio.Event) -> int:
-    # What was imported lives for ever, and attempts make little cyclic garbage: collecting often cost a third of the
-    # worker's time a job.
-    gc.freeze()
-    gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
     clock = SystemClock()
     url = _direct(settings)
     await require_current_schema(url, connections=working.CONNECTIONS + OWN_CONNECTIONS)

@@ -147,7 +147,8 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def serving(pool: db.Pool, *, lanes: Lanes | None = None, **settings: Any) -> AsyncIterator[Site]:
     """The application with these settings, on a port of its own."""
-    values = Settings(**settings)
+    # A busy machine must not be taken for a database that is gone.
+    values = Settings(**{"database_timeout_seconds": 30.0, **settings})
     app = create_app(values, pool, lanes or Lanes(), SystemClock())
     config = uvicorn.Config(
         app, port=0, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False,

@@ -112,7 +112,8 @@ async def test_two_hundred_waiters_cost_the_queries_of_one(pool: Pool, scene: Sc
             return statements.count(asked) >= 5
 
         await until(rounds)
-        assert set(statements) == {asked}, "waiting asks for nothing else"
+        ours = {sql for sql in statements if "jobyard." in sql}
+        assert ours == {asked}, "waiting asks for nothing else"
         claimed = await scene.claim(await scene.worker())
         await dispatch.settle(scene.db, [ending(attempt, Succeeded()) for attempt in claimed])
         answers = await asyncio.gather(*gets)

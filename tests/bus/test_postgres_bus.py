@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import asyncpg
 import pytest
-from worker.yard import until
 
 from jobyard.bus.postgres import CHANNEL, CHECK_SECONDS, PostgresBus, parse_wake
 from jobyard.clock import ManualClock
 from jobyard.ports import WakeUp
 from jobyard.store.database import Connection
+from worker.yard import until
 
 ANY = WakeUp()
 

@@ -4,10 +4,10 @@ import asyncio
 
 import httpx
 import pytest
-from processes.program import free_port
 
 from jobyard import health
 from jobyard.health import health_server
+from processes.program import free_port
 
 HOST = "127.0.0.1"
 
@@ -27,8 +27,15 @@ async def ask(port: int, request: bytes) -> bytes:
 
 async def test_it_tells_whether_the_process_is_alive_and_ready() -> None:
     port, ready = free_port(), True
-    async with health_server(HOST, port, lambda: ready), httpx.AsyncClient(base_url=f"http://{HOST}:{port}") as client:
-        for path, status, word in (("/healthz", 200, "alive"), ("/readyz", 200, "ready"), ("/else", 404, "not found")):
+    async with (
+        health_server(HOST, port, lambda: ready),
+        httpx.AsyncClient(base_url=f"http://{HOST}:{port}") as client,
+    ):
+        for path, status, word in (
+            ("/healthz", 200, "alive"),
+            ("/readyz", 200, "ready"),
+            ("/else", 404, "not found"),
+        ):
             answer = await client.get(path)
             assert (answer.status_code, answer.json()) == (status, {"status": word})
         ready = False
@@ -39,7 +46,14 @@ async def test_it_tells_whether_the_process_is_alive_and_ready() -> None:
 
 @pytest.mark.parametrize(
     "garbage",
-    [b"\r\n\r\n", b"\0" * 100 + b"\r\n\r\n", b"GET\r\n\r\n", b"x" * 100_000, b"GET /" + b"a" * 50_000 + b"\r\n\r\n", b"\x16\x03\x01\r\n\r\n"],
+    [
+        b"\r\n\r\n",
+        b"\0" * 100 + b"\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"x" * 100_000,
+        b"GET /" + b"a" * 50_000 + b"\r\n\r\n",
+        b"\x16\x03\x01\r\n\r\n",
+    ],
     ids=lambda garbage: repr(garbage[:12]),
 )
 async def test_garbage_is_no_healthy_answer_and_does_no_harm(garbage: bytes) -> None:

@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
-from worker.yard import Yard, until
 
 from jobyard.clock import ManualClock, SystemClock
 from jobyard.maintain.due import LONGEST_PAUSE_SECONDS, Due
@@ -19,6 +18,7 @@ from jobyard.maintain.retention import PAUSE_SECONDS, Retention
 from jobyard.maintain.sweep import SWEEP_SECONDS, Sweep
 from jobyard.store import dispatch, upkeep
 from jobyard.store.database import Connection, Pool, open_pool
+from worker.yard import Yard, until
 
 DUE_BOUND_SECONDS = 2 * LONGEST_PAUSE_SECONDS
 
@@ -77,7 +77,9 @@ async def test_due_sleeps_until_the_next_job_and_never_longer_than_its_pause(yar
     assert 0 <= await due.step() <= 0.2
 
 
-async def test_due_goes_on_at_once_while_full_batches_come(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_due_goes_on_at_once_while_full_batches_come(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(upkeep, "PROMOTE_ROWS", 10)
     await yard.add(count=25, delay_seconds=3600.0)
     await yard.db.execute("UPDATE jobyard.scheduled SET run_at = now()")
@@ -140,9 +142,13 @@ async def test_a_maintainer_outlives_the_loss_of_its_connections(yard: Yard) -> 
     async with maintaining(yard) as maintainer:
         await until(lambda: maintainer.ready, "it is ready")
         for _ in range(2):
-            await until(lambda: yard.terminate_sessions("jobyard maintain"), "its sessions are there to be cut")
+            await until(
+                lambda: yard.terminate_sessions("jobyard maintain"), "its sessions are there to be cut"
+            )
             (job,) = await yard.add(delay_seconds=0.01)
-            await until(lambda job=job: yard.db.fetchval("SELECT true FROM jobyard.ready WHERE job = $1", job), "due")
+            await until(
+                lambda job=job: yard.db.fetchval("SELECT true FROM jobyard.ready WHERE job = $1", job), "due"
+            )
         await until(lambda: maintainer.ready, "it is ready again")
 
 
@@ -173,7 +179,13 @@ async def test_a_database_that_froze_cannot_hold_the_maintainer(yard: Yard) -> N
             began = time.monotonic()
             maintainer.stop()
             await until(
-                lambda: not [task for task in asyncio.all_tasks() if task.get_name() in ("due", "sweep", "retention")],
+                lambda: (
+                    not [
+                        task
+                        for task in asyncio.all_tasks()
+                        if task.get_name() in ("due", "sweep", "retention")
+                    ]
+                ),
                 "its loops are over",
             )
             assert time.monotonic() - began < 5

@@ -19,7 +19,11 @@ HANDLERS_FOLDER = Path(__file__).parents[1] / "worker"
 
 
 def environment(**settings: str) -> dict[str, str]:
-    kept = {n: v for n, v in os.environ.items() if not n.startswith(("JOBYARD_", "DATABASE_")) and n not in ("PORT", "HOST")}
+    kept = {
+        n: v
+        for n, v in os.environ.items()
+        if not n.startswith(("JOBYARD_", "DATABASE_")) and n not in ("PORT", "HOST")
+    }
     return kept | settings
 
 

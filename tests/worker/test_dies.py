@@ -9,14 +9,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from processes.program import Program, program
-from worker.yard import Yard, until
 
 from jobyard.clock import SystemClock
 from jobyard.domain.retry import Backoff
 from jobyard.maintain.maintainer import CONNECTIONS, Maintainer
 from jobyard.store import upkeep
 from jobyard.store.database import open_pool
+from processes.program import Program, program
+from worker.yard import Yard, until
 
 LEASE_SECONDS = 1.0
 SWEEP_BOUND_SECONDS = 5.0
@@ -117,7 +117,9 @@ async def test_a_handler_that_exits_or_interrupts_does_not_take_the_process_with
 
 
 @pytest.mark.parametrize("type", ["hold", "hold in a thread", "ignore cancellation"])
-async def test_a_worker_process_ends_in_time_with_its_job_handed_back(yard: Yard, tmp_path: Path, type: str) -> None:
+async def test_a_worker_process_ends_in_time_with_its_job_handed_back(
+    yard: Yard, tmp_path: Path, type: str
+) -> None:
     (job,) = await yard.add(type)
     with worker_process(tmp_path, yard, JOBYARD_GRACE_SECONDS="0.5") as worker:
         await until(lambda: yard.count("active"), "it runs")

@@ -85,7 +85,7 @@ class Client:
 
     def create(
         self,
-        type: str,  # noqa: A002 - the vocabulary's word, and the JSON name
+        type: str,
         payload: Any,
         *,
         idempotency_key: str | None = None,

@@ -1,0 +1,99 @@
+"""What cannot be is told in one clear sentence, with what to do, before anything is started."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from processes.program import free_port, run
+
+needs_the_database = pytest.mark.parametrize("command", ["worker", "maintain", "migrate"])
+
+
+def the_sentence(ended: subprocess.CompletedProcess[str], code: int = 1) -> str:
+    """The only line it says, beside facts in the log."""
+    assert ended.returncode == code, ended.stderr
+    lines = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
+    assert len(lines) == 1, ended.stderr
+    assert ended.stdout == ""
+    return lines[0]
+
+
+@needs_the_database
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://someone:hunter2@127.0.0.1:{port}/jobs",
+        "postgresql://someone@127.0.0.1:{port}/jobs?password=hunter2",
+        "postgresql://someone:hun%20ter2hunter2@/jobs?host=/nowhere",
+    ],
+)
+def test_a_database_that_cannot_be_reached(command: str, address: str) -> None:
+    said = the_sentence(run(command, DATABASE_URL=address.format(port=free_port())))
+    assert said.startswith("jobyard: cannot reach PostgreSQL at postgresql://someone")
+    assert "check DATABASE_URL" in said
+    assert "hunter2" not in said
+
+
+@needs_the_database
+def test_a_database_that_does_not_exist(command: str, server: Callable[[str], str]) -> None:
+    said = the_sentence(run(command, DATABASE_URL=server("no_such_database")))
+    assert '"no_such_database" does not exist' in said
+    assert "check DATABASE_URL" in said
+
+
+@pytest.mark.parametrize("command", ["worker", "maintain"])
+def test_a_schema_that_is_not_migrated(command: str, server: Callable[[str], str]) -> None:
+    said = the_sentence(run(command, DATABASE_URL=server("postgres")))
+    assert "older than this release; run `make migrate`" in said
+
+
+@needs_the_database
+def test_no_database_at_all(command: str) -> None:
+    assert "DATABASE_URL is not set; set it to your PostgreSQL, or run `jobyard dev`" in the_sentence(
+        run(command)
+    )
+
+
+@pytest.mark.parametrize("command", ["worker", "maintain", "dev", "api", "migrate"])
+def test_all_wrong_settings_are_told_together(command: str) -> None:
+    ended = run(
+        command,
+        DATABASE_URL="mysql://root:hunter2@db/x",
+        JOBYARD_LEASE_SECONDS="soon",
+        JOBYARD_GRACE_SECONDS="-1",
+        JOBYARD_CONCURRENCY="many",
+    )
+    assert ended.returncode == 2
+    assert sorted(line.split(":")[0] for line in ended.stderr.splitlines()) == [
+        "DATABASE_URL",
+        "JOBYARD_CONCURRENCY",
+        "JOBYARD_GRACE_SECONDS",
+        "JOBYARD_LEASE_SECONDS",
+    ]
+    assert "hunter2" not in ended.stderr
+
+
+def test_an_app_that_cannot_be_found(database: str) -> None:
+    said = the_sentence(run("worker", "--app", "no_such_module", DATABASE_URL=database))
+    assert "JOBYARD_APP: there is no module 'no_such_module'" in said
+
+
+def test_an_app_with_two_handlers_for_one_type(database: str, tmp_path: Path) -> None:
+    (tmp_path / "two_handlers.py").write_text(
+        "from jobyard import handler\n@handler('t')\ndef one(): ...\n@handler('t')\ndef two(): ...\n"
+    )
+    said = the_sentence(
+        run(
+            "worker",
+            "--app",
+            "two_handlers",
+            DATABASE_URL=database,
+            PYTHONPATH=str(tmp_path),
+            JOBYARD_HOME=str(tmp_path),
+        )
+    )
+    assert "JOBYARD_APP: two handlers for type 't'" in said
