@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -64,7 +65,7 @@ async def test_a_step_that_raises_is_repeated_with_growing_pauses_until_it_works
         await clock.advance(0.1)
     assert not loop.healthy
     assert loop.last_error == "OSError: gone"
-    gaps = [later - earlier for earlier, later in zip(steps, steps[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(steps)]
     assert max(gaps[:3]) < 1
     assert all(LONGEST_BACKOFF_SECONDS / 2 <= gap < LONGEST_BACKOFF_SECONDS + 0.2 for gap in gaps[7:])
     broken = False

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from jobyard.store.database import Connection, Pool
@@ -9,5 +7,5 @@ from worker.yard import Yard
 
 
 @pytest.fixture
-async def yard(database: str, connection: Connection, pool: Pool) -> AsyncIterator[Yard]:
-    yield Yard(database, connection, pool)
+async def yard(database: str, connection: Connection, pool: Pool) -> Yard:
+    return Yard(database, connection, pool)
