@@ -163,7 +163,20 @@ def _own_fault(value: Any, shape: Any, pointer: str) -> Iterator[Fault]:
     try:
         msgspec.convert(value, shape)
     except msgspec.ValidationError as error:
-        yield Fault(pointer, _sentence(str(error)))
+        yield Fault(pointer, _rule(shape, str(error)) or _sentence(str(error)))
+
+
+def _rule(shape: Any, message: str) -> str | None:
+    """What a pattern asks for in words, where its shape says so: people do not read regular expressions."""
+    if "matching regex" not in message:
+        return None
+    metas = [
+        meta
+        for part in (shape, *get_args(shape))
+        for meta in get_args(part)
+        if isinstance(meta, msgspec.Meta)
+    ]
+    return next((meta.extra["rule"] for meta in metas if meta.extra and "rule" in meta.extra), None)
 
 
 def _sentence(message: str) -> str:

@@ -37,7 +37,14 @@ DEFAULT_PAGE_SIZE = 50
 KEY_PATTERN = r"^[\x20-\x7e]{1,255}$(?!\n)"
 
 # `$` alone would let a newline at the end pass.
-Name = Annotated[str, Meta(max_length=MAX_NAME_LENGTH, pattern=NAME_PATTERN + r"(?!\n)")]
+Name = Annotated[
+    str,
+    Meta(
+        max_length=MAX_NAME_LENGTH,
+        pattern=NAME_PATTERN + r"(?!\n)",
+        extra={"rule": "must be letters, digits and any of _ . : / @ + - and not empty"},
+    ),
+]
 Tag = Annotated[str, Meta(min_length=1, max_length=MAX_TAG_LENGTH)]
 Tags = Annotated[list[Tag], Meta(max_length=MAX_TAGS, description="Words to find it by.")]
 Metadata = Annotated[dict[str, str], Meta(description=f"Flat, at most {MAX_METADATA_BYTES} bytes as JSON.")]
@@ -125,7 +132,12 @@ class CreateJob(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
 class BulkJob(CreateJob, rename="camel", forbid_unknown_fields=True):
     """A job of a bulk, with the key that a single create has in its header."""
 
-    idempotency_key: Annotated[str, Meta(pattern=KEY_PATTERN)] | None = None
+    idempotency_key: (
+        Annotated[
+            str, Meta(pattern=KEY_PATTERN, extra={"rule": "must be 1 to 255 printable ASCII characters"})
+        ]
+        | None
+    ) = None
 
 
 class Bulk(msgspec.Struct, forbid_unknown_fields=True):

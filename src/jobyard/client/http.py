@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
@@ -14,7 +15,7 @@ import httpx
 import msgspec
 
 from jobyard.client.errors import ApiError, NotJobyard
-from jobyard.client.shapes import Created, Event, Job, JobFilters, JobOptions, Page, Problem, Refused
+from jobyard.client.shapes import Created, Event, Fault, Job, JobFilters, JobOptions, Page, Problem, Refused
 from jobyard.client.transport import OnRetry, Transport, is_header_text
 from jobyard.client.wire import Batch, batches, bulk_body, bulk_item, camel_case, encode
 
@@ -23,6 +24,8 @@ T = TypeVar("T")
 Outcomes = list[Created | Refused]
 Attempts = list[dict[str, Any]]
 Events = list[Event]
+
+_PLACE_IN_BULK = re.compile(r"^/jobs/\d+(?=/|$)")
 
 FINAL_STATUSES = ("completed", "failed")
 LONGEST_WAIT_SECONDS = 60
@@ -39,7 +42,16 @@ class _BulkItem(msgspec.Struct):
     def outcome(self) -> Created | Refused:
         if self.id is not None and self.status is not None:
             return Created(id=self.id, status=self.status)
-        return Refused(problem=self.problem or Problem(code="unknown", title="The server gave no reason."))
+        if self.problem is None:
+            return Refused(problem=Problem(code="unknown", title="The server gave no reason."))
+        return Refused(
+            problem=msgspec.structs.replace(self.problem, errors=list(map(_of_item, self.problem.errors)))
+        )
+
+
+def _of_item(fault: Fault) -> Fault:
+    """The pointer within the item: its place in a request of the client's own making says nothing to the caller."""
+    return Fault(pointer=_PLACE_IN_BULK.sub("", fault.pointer), detail=fault.detail)
 
 
 class _BulkAnswer(msgspec.Struct):
