@@ -5,9 +5,9 @@ from __future__ import annotations
 from starlette.types import Receive, Scope, Send
 
 from jobyard.api import documentation, jobs, probes
-from jobyard.api.documentation import Pages
 from jobyard.api.edge import Edge
 from jobyard.api.openapi import document
+from jobyard.api.pages import Pages
 from jobyard.api.parts import Parts
 from jobyard.api.problems import (
     BodyTimeout,

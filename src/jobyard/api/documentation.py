@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
-
-import msgspec
-
 from jobyard.api.exchange import Answer, Request
-from jobyard.api.pages.docs import CONTENT_SECURITY_POLICY, render
-
-if TYPE_CHECKING:
-    from jobyard.api.parts import Parts
+from jobyard.api.pages.docs import CONTENT_SECURITY_POLICY
+from jobyard.api.parts import Parts
 
 HTML = b"text/html; charset=utf-8"
-
-
-@dataclass(frozen=True, slots=True)
-class Pages:
-    """Both documents, made once."""
-
-    document: bytes
-    page: bytes
-
-    @classmethod
-    def of(cls, document: dict[str, Any]) -> Self:
-        return cls(msgspec.json.encode(document), render(document).encode())
 
 
 async def openapi(parts: Parts, request: Request) -> Answer:

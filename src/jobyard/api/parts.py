@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
-from jobyard.api.documentation import Pages
+from jobyard.api.pages import Pages
 from jobyard.api.patience import Patience
 from jobyard.api.waiters import Run, Waiters
 from jobyard.config import Settings
