@@ -98,6 +98,18 @@ def _amount(unit: str, low: float, high: float) -> Callable[[str], float]:
     return read
 
 
+def _key(value: str) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]+", value):
+        raise ValueError("printable ASCII characters without blanks, as a header can carry them")
+    return value
+
+
+def _sender(value: str) -> str:
+    if not re.fullmatch(r"[^@\s<>]+@[^@\s<>]+", value):
+        raise ValueError("one mail address, like jobs@example.com")
+    return value
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def read(value: str) -> str:
         if value not in words:
@@ -165,7 +177,7 @@ class Settings:
     )
     key: str | None = _setting(
         "JOBYARD_KEY",
-        _text,
+        _key,
         None,
         "When set, every route but health asks for it as `Authorization: Bearer`.",
         secret=True,
@@ -201,7 +213,7 @@ class Settings:
         secret=True,
     )
     smtp_from: str = _setting(
-        "JOBYARD_SMTP_FROM", _text, "jobyard@localhost", "Sender of mails that name none."
+        "JOBYARD_SMTP_FROM", _sender, "jobyard@localhost", "Sender of mails that name none."
     )
     health_port: int | None = _setting(
         "JOBYARD_HEALTH_PORT",
@@ -280,6 +292,10 @@ class Settings:
         faults: list[str] = []
         if self.max_bulk_bytes < self.max_payload_bytes:
             faults.append("JOBYARD_MAX_BULK_BYTES: cannot be below JOBYARD_MAX_PAYLOAD_BYTES")
+        if self.database_direct_url is not None and self.database_url is None:
+            faults.append(
+                "DATABASE_DIRECT_URL: names the same database as DATABASE_URL, which is not set; set both"
+            )
         if self.host not in ("127.0.0.1", "::1", "localhost") and self.key is None:
             faults.append(
                 f"HOST: {self.host!r} is reachable from other machines; set JOBYARD_KEY to a secret first, or HOST to 127.0.0.1"

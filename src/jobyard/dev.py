@@ -74,7 +74,8 @@ class Dev:
             "JOBYARD_APP": settings.app or "",
             "JOBYARD_CONCURRENCY": str(settings.concurrency),
         }
-        return os.environ | options | {"DATABASE_URL": url, SUPERVISED: "1"}
+        # One port cannot serve health checks of three processes; here /readyz of the API tells how things are.
+        return os.environ | options | {"DATABASE_URL": url, SUPERVISED: "1", "JOBYARD_HEALTH_PORT": ""}
 
     async def _supervise(
         self, environment: dict[str, str], postgres: EmbeddedPostgres | None, stop: asyncio.Event
@@ -111,7 +112,7 @@ class Dev:
                     await stop.wait()
                     return
             checks += 1
-            with contextlib.suppress(EmbeddedPostgresError):
+            with contextlib.suppress(Exception):  # the next check is the cure; the roles tell what they miss
                 await asyncio.to_thread(postgres.start)
                 if checks % CHECKS_A_TRIM == 0:
                     await asyncio.to_thread(postgres.trim_log)

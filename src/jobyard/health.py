@@ -14,7 +14,7 @@ REQUEST_BYTES = 8192
 @asynccontextmanager
 async def health_server(host: str, port: int | None, is_ready: Callable[[], bool]) -> AsyncGenerator[None]:
     """Serve GET /healthz (200 while the process answers) and /readyz (200 or 503) while the context is open.
-    Without a port there is no server."""
+    Without a port there is no server. Raises OSError when the port cannot be had."""
     if port is None:
         yield
         return

@@ -7,6 +7,9 @@ import importlib
 import json
 import os
 import sys
+import traceback
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -16,6 +19,7 @@ from jobyard.bus.postgres import PostgresBus
 from jobyard.clock import SystemClock
 from jobyard.config import Settings, without_password
 from jobyard.dev import Dev
+from jobyard.domain.errors import DatabaseUnavailable
 from jobyard.handlers.email import Mailer
 from jobyard.health import health_server
 from jobyard.maintain import maintainer as maintaining
@@ -82,7 +86,10 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
     clock = SystemClock()
     url = _direct(settings)
     await require_current_schema(url, connections=working.CONNECTIONS + OWN_CONNECTIONS)
-    mailer = Mailer(settings.smtp_url, settings.smtp_from, settings.home / "outbox")
+    try:
+        mailer = Mailer(settings.smtp_url, settings.smtp_from, settings.home / "outbox")
+    except ValueError as fault:
+        raise StartError(f"JOBYARD_SMTP_URL or JOBYARD_SMTP_FROM cannot be used: {fault}") from fault
     handlers = load_handlers(settings, mailer)
     pool = await open_pool(url, size=working.CONNECTIONS, hot=True, name="jobyard worker")
     options = working.WorkerOptions(
@@ -96,7 +103,7 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
         options,
         lambda on_expired: Heartbeat(url, settings.lease_seconds, on_expired),
     )
-    async with health_server(settings.host, settings.health_port, lambda: process.ready):
+    async with _health(settings, lambda: process.ready):
         await until_stopped(process.run(), process.stop, stop)
     await mailer.close()
     pool.terminate()
@@ -113,7 +120,7 @@ async def _maintain(settings: Settings, stop: asyncio.Event) -> int:
     process = maintaining.Maintainer(
         pool, SystemClock(), settings.completed_retention_days, settings.failed_retention_days
     )
-    async with health_server(settings.host, settings.health_port, lambda: process.ready):
+    async with _health(settings, lambda: process.ready):
         await until_stopped(process.run(), process.stop, stop)
     pool.terminate()
     return OK
@@ -123,6 +130,8 @@ async def _migrate(url: str, as_json: bool) -> int:
     connection = await _reach(url)
     try:
         applied = await migrating.migrate(connection, url)
+    except (migrating.MigrationError, DatabaseUnavailable, asyncpg.PostgresError) as trouble:
+        raise StartError(f"the schema of {without_password(url)} was not changed: {trouble}") from trouble
     finally:
         await connection.close()
     names = [f"{migration.number:04d}_{migration.name}" for migration in applied]
@@ -137,6 +146,21 @@ async def _migrate(url: str, as_json: bool) -> int:
     return OK
 
 
+@asynccontextmanager
+async def _health(settings: Settings, is_ready: Callable[[], bool]) -> AsyncGenerator[None]:
+    async with AsyncExitStack() as open_server:
+        try:
+            await open_server.enter_async_context(
+                health_server(settings.host, settings.health_port, is_ready)
+            )
+        except OSError as taken:
+            raise StartError(
+                f"cannot answer health checks on {settings.host}:{settings.health_port} ({taken.strerror}); "
+                "set JOBYARD_HEALTH_PORT to a free port"
+            ) from taken
+        yield
+
+
 def load_handlers(settings: Settings, mailer: Mailer) -> Handlers:
     """The user's handlers, and the built-in ones for the types he has none for."""
     if settings.app:
@@ -149,6 +173,13 @@ def load_handlers(settings: Settings, mailer: Mailer) -> Handlers:
             ) from missing
         except HandlerError as fault:
             raise StartError(f"JOBYARD_APP: {fault}") from fault
+        except Exception as fault:
+            # The user's own module: whatever it raised, with the line it was raised at.
+            where = traceback.extract_tb(fault.__traceback__)[-1]
+            raise StartError(
+                f"JOBYARD_APP: importing {settings.app!r} failed: {type(fault).__name__}: {fault} "
+                f"({where.filename}:{where.lineno})"
+            ) from fault
     built_in = Handlers()
     built_in.add("email", mailer.send)
     return registered.merged(built_in)
@@ -194,4 +225,10 @@ def _database(settings: Settings) -> str:
 
 
 def _direct(settings: Settings) -> str:
+    """The address of workers and maintainers, whose planner settings and listener pass no transaction pooler."""
+    if settings.pooler is not None and settings.database_direct_url is None:
+        raise StartError(
+            "JOBYARD_POOLER says that DATABASE_URL passes a transaction pooler; workers and maintainers need "
+            "DATABASE_DIRECT_URL, an address of the same database that passes none"
+        )
     return settings.direct_url or _database(settings)

@@ -147,6 +147,18 @@ async def test_too_many_waiters_are_told_to_come_back(pool: Pool, scene: Scene):
         assert (await get).json()["status"] == "completed"
 
 
+async def test_a_create_that_may_not_wait_is_answered_as_committed_all_the_same(pool: Pool, scene: Scene):
+    async with serving(pool, max_waiters=1) as site:
+        job = await site.add()
+        get = asyncio.create_task(site.get(f"/api/jobs/{job}", Prefer="wait=30"))
+        await waiting(site)
+        created = await site.post(MAIL, Prefer="wait=30")
+        assert created.status_code == 202
+        assert (await site.job(created.json()["id"]))["status"] == "pending"
+        await finish_one(scene)
+        assert (await get).json()["status"] == "completed"
+
+
 async def test_a_stopping_process_answers_everybody_at_once(site: Site):
     job = await site.add()
     get = asyncio.create_task(site.get(f"/api/jobs/{job}", Prefer="wait=60"))

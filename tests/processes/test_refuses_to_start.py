@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from processes.program import free_port, run
@@ -97,3 +100,52 @@ def test_an_app_with_two_handlers_for_one_type(database: str, tmp_path: Path) ->
         )
     )
     assert "JOBYARD_APP: two handlers for type 't'" in said
+
+
+def test_a_module_of_handlers_that_cannot_be_imported(database: str, tmp_path: Path) -> None:
+    (tmp_path / "broken_handlers.py").write_text("def f(:\n")
+    (tmp_path / "raising_handlers.py").write_text("raise RuntimeError('no configuration')\n")
+    for module, why in (
+        ("broken_handlers", "SyntaxError"),
+        ("raising_handlers", "no configuration"),
+        ("..x", "TypeError"),
+    ):
+        said = the_sentence(
+            run("worker", DATABASE_URL=database, JOBYARD_APP=module, PYTHONPATH=str(tmp_path))
+        )
+        assert said.startswith("jobyard: JOBYARD_APP: ")
+        assert why in said
+
+
+@pytest.mark.parametrize("command", ["worker", "maintain"])
+def test_a_health_port_that_is_taken(command: str, database: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        said = the_sentence(run(command, DATABASE_URL=database, JOBYARD_HEALTH_PORT=str(port)))
+    assert f"127.0.0.1:{port}" in said
+    assert "JOBYARD_HEALTH_PORT" in said
+
+
+def test_a_port_of_the_api_that_is_taken(database: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        said = the_sentence(run("api", DATABASE_URL=database, PORT=str(port)))
+    assert f"cannot listen on 127.0.0.1:{port}" in said
+    assert "set PORT" in said
+
+
+@pytest.mark.parametrize("command", ["worker", "maintain"])
+def test_a_pooler_in_the_way_of_processes_that_need_a_direct_address(command: str, database: str) -> None:
+    said = the_sentence(run(command, DATABASE_URL=database, JOBYARD_POOLER="transaction"))
+    assert "DATABASE_DIRECT_URL" in said
+
+
+def test_a_migration_that_was_edited_after_it_was_applied(database: str) -> None:
+    async def edit() -> None:
+        connection = await asyncpg.connect(database)
+        await connection.execute("UPDATE jobyard.migration SET digest = 'other'")
+        await connection.close()
+
+    asyncio.run(edit())
+    said = the_sentence(run("migrate", DATABASE_URL=database))
+    assert "was applied from another text" in said

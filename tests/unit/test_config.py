@@ -291,3 +291,22 @@ def test_an_address_is_shown_without_its_password(address: str, shown: str) -> N
 def test_no_way_to_write_a_password_shows_it(address: str) -> None:
     assert SECRET not in without_password(address)
     assert "host" in without_password(address)
+
+
+def test_a_direct_address_alone_names_no_database() -> None:
+    with pytest.raises(SettingsError, match=r"DATABASE_DIRECT_URL: .* set both"):
+        Settings.read({"DATABASE_DIRECT_URL": "postgresql://u@h/d"})
+
+
+@pytest.mark.parametrize("key", ["schlüssel", " leading", "two words", "tab\t"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        Settings.read({"JOBYARD_KEY": key})
+    assert "JOBYARD_KEY: its value cannot be used" in str(refused.value)
+    assert key not in str(refused.value)
+
+
+@pytest.mark.parametrize("sender", ["nonsense", "a@b@c", "a b@c", "A <a@b.c>"])
+def test_a_sender_that_is_no_mail_address_is_refused(sender: str) -> None:
+    with pytest.raises(SettingsError, match=r"JOBYARD_SMTP_FROM: .* one mail address"):
+        Settings.read({"JOBYARD_SMTP_FROM": sender})

@@ -116,6 +116,9 @@ class Yard:
     async def status(self, job: UUID) -> str:
         return (await self.place(job))["status"]
 
+    async def status_all(self, jobs: list[UUID], status: str) -> bool:
+        return all([await self.status(job) == status for job in jobs])
+
     async def end_of(self, job: UUID, seconds: float = 15.0) -> asyncpg.Record:
         """The job's row in `done`, once it is there."""
         return await until(

@@ -7,7 +7,6 @@ not be, is taken apart by `faults`, which names every fault and its place.
 
 from __future__ import annotations
 
-from itertools import accumulate
 from typing import Any, TypeVar
 
 import msgspec
@@ -34,7 +33,7 @@ TOO_DEEP = Fault("", f"arrays and objects are nested deeper than {DEEPEST} level
 
 S = TypeVar("S", bound=msgspec.Struct)
 
-_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _ALL_BUT_STRUCTURE = bytes(code for code in range(256) if code not in b'[]{}"')
 _decode_anything = msgspec.json.Decoder[Any](Any).decode
 
@@ -153,7 +152,15 @@ def require_shallow(raw: bytes, deepest: int = DEEPEST) -> None:
 
 
 def _depth_exceeds(raw: bytes, limit: int) -> bool:
-    return any(depth > limit for depth in accumulate(map(_STEP.__getitem__, _structure(raw))))
+    """Each pass takes away the innermost pairs, so what is left after `limit` passes is deeper; no step is Python's own
+    for a bracket. What never pairs is malformed, and too much of it counts as too deep."""
+    brackets = _structure(raw).translate(_ONE_KIND)
+    for _ in range(limit):
+        rest = brackets.replace(b"[]", b"")
+        if len(rest) == len(brackets):
+            break
+        brackets = rest
+    return b"[]" in brackets or brackets.count(b"[") > limit
 
 
 def _structure(raw: bytes) -> bytes:

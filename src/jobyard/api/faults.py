@@ -59,9 +59,12 @@ def _first(faults: Iterator[Fault]) -> list[Fault]:
 
 def _parse(raw: bytes) -> Any:
     try:
-        return json.loads(raw, parse_constant=_refuse_constant, parse_float=_float, parse_int=_int)
+        # As text: of bytes it would guess UTF-16 and UTF-32, too.
+        return json.loads(raw.decode(), parse_constant=_refuse_constant, parse_float=_float, parse_int=_int)
     except UnicodeDecodeError as error:
         raise MalformedJson(f"byte {error.start} is not UTF-8") from None
+    except RecursionError:
+        raise MalformedJson("the brackets do not match") from None
     except ValueError as error:
         raise MalformedJson(str(error)) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import uuid
@@ -15,7 +16,7 @@ import msgspec
 from jobyard.api import bodies, faults, render
 from jobyard.api.exchange import Answer, Headers, Request, json_answer
 from jobyard.api.paging import make_token, read_token
-from jobyard.api.parts import Parts
+from jobyard.api.parts import ENVELOPE_BYTES, Parts
 from jobyard.api.problems import Fault, TooLarge, ValidationFailed, problem_of
 from jobyard.api.schemas import (
     KEY_PATTERN,
@@ -31,7 +32,7 @@ from jobyard.api.schemas import (
     ListQuery,
     PageQuery,
 )
-from jobyard.domain.errors import BadPageToken, JobyardError, NotFound
+from jobyard.domain.errors import BadPageToken, DatabaseUnavailable, JobyardError, NotFound, Overloaded
 from jobyard.domain.events import EventKey, events_of
 from jobyard.domain.job import DEFAULT_TENANT, IdempotencyKey, NewJob
 from jobyard.domain.lifecycle import Status, is_final
@@ -150,6 +151,8 @@ async def events(parts: Parts, request: Request) -> Answer:
 
 def _accepted(decoder: msgspec.json.Decoder[J], raw: bytes | msgspec.Raw, max_payload_bytes: int) -> J:
     """What the client asks for, if it can be had. Raises a Refusal."""
+    if len(memoryview(raw)) > max_payload_bytes + ENVELOPE_BYTES:
+        raise TooLarge(f"the job is larger than {max_payload_bytes + ENVELOPE_BYTES} bytes")
     asked = bodies.decode(decoder, raw)
     if found := asked.faults():
         raise ValidationFailed(found)
@@ -204,7 +207,16 @@ def _headers_of_created(created: intake.Created) -> Headers:
 async def _final(
     parts: Parts, request: Request, created: intake.Created, seconds: int
 ) -> asyncpg.Record | None:
-    """The job, if it is final within that time."""
+    """The job, if it is final within that time. It is committed: whatever hinders the waiting, the client is told so
+    and not that its request failed."""
+    with contextlib.suppress(Overloaded, DatabaseUnavailable, NotFound):
+        return await _await_final(parts, request, created, seconds)
+    return None
+
+
+async def _await_final(
+    parts: Parts, request: Request, created: intake.Created, seconds: int
+) -> asyncpg.Record | None:
     run = (await _row(parts, created.id))["run"] if created.replayed else FIRST_RUN
     await parts.waiters.wait((created.id, run), seconds, request.gone())
     row = await _row(parts, created.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Generator
 from typing import Any
 
@@ -48,18 +49,23 @@ class Server:
             timeout_graceful_shutdown=max(1, int(settings.grace_seconds)),
         )
         server = _Uvicorn(config)
-        serving = asyncio.create_task(server.serve())
+        serving = asyncio.create_task(server.serve(sockets=[self._listen()]))
         stopping = asyncio.create_task(stop.wait())
         telemetry.info(LogEvent.API_STARTED, host=settings.host, port=settings.port)
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         server.should_exit = True
         await self._app.drain()
+        await serving
+        telemetry.info(LogEvent.API_STOPPED)
+
+    def _listen(self) -> socket.socket:
+        host, port = self._settings.host, self._settings.port
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            await serving
-        except SystemExit as cannot:
+            return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        except OSError as cannot:
             raise StartError(
-                f"cannot listen on {settings.host}:{settings.port}; another program holds it, or the address is not "
+                f"cannot listen on {host}:{port} ({cannot.strerror}); another program holds it, or the address is not "
                 "this machine's: set PORT or HOST"
             ) from cannot
-        telemetry.info(LogEvent.API_STOPPED)

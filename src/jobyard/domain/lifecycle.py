@@ -72,7 +72,8 @@ CRASHES_ALLOWED = 3
 """The charged crash with this number fails the job."""
 
 TRUSTED, SUSPECT, SOLITARY = 0, 1, 2
-"""Suspect levels: none; was in flight when a worker died; was so twice, and from now on runs alone."""
+"""Suspect levels: none; was in flight when a worker died; was so twice, and from now on a worker runs one such at a
+time, and its death is charged to it."""
 
 
 def is_final(status: Status) -> bool:
@@ -192,7 +193,7 @@ def abandon(standing: Standing, chance: float) -> Change:
     """The Change for an attempt whose worker is gone.
 
     Nobody knows which of a dead worker's attempts was to blame, so all go back at once and uncharged, one
-    suspect level up. A solitary job had no neighbours: now the death is charged to it.
+    suspect level up. One that stood under suspicion twice already is charged.
     """
     if standing.suspect < SOLITARY:
         return Change(
@@ -209,7 +210,7 @@ def abandon(standing: Standing, chance: float) -> Change:
 
 def _crash(standing: Standing, chance: float) -> Change:
     crashes = standing.crashes + 1
-    error = {"type": "Crash", "message": f"the worker died while running this job alone (crash {crashes})"}
+    error = {"type": "Crash", "message": f"the worker died while running this job (crash {crashes})"}
     if crashes >= CRASHES_ALLOWED:
         return Change(Status.FAILED, Cause.CRASHED, standing.attempt, crashes, SOLITARY, error=error)
     return Change(

@@ -70,11 +70,12 @@ def outcome_of(value: Any, max_result_bytes: int) -> Outcome:
         return _storable(value)
     try:
         text = _encode(value)
+        holds_non_finite = b"null" in text and _holds_non_finite(value)
     except Exception as error:  # a property or a hook of the user's own class may raise anything
         return _refused(f"the result cannot be kept as JSON: {_message(error)}")
     if len(text) > max_result_bytes:
         return _refused(f"the result is {len(text)} bytes long; at most {max_result_bytes} are kept")
-    if b"null" in text and _holds_non_finite(value):
+    if holds_non_finite:
         return _refused("the result cannot be kept as JSON: it holds NaN or Infinity")
     return Succeeded(text.decode())
 

@@ -12,6 +12,7 @@ from jobyard.store import dispatch
 from jobyard.store.database import Connection, connect
 
 BEATS_A_LEASE = 3
+STOP_SECONDS = 0.2
 
 
 class Heartbeat:
@@ -23,6 +24,7 @@ class Heartbeat:
         self._lease_seconds = lease_seconds
         self._on_expired = on_expired
         self._worker: int | None = None
+        self._changing = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -38,13 +40,14 @@ class Heartbeat:
 
     def beat_for(self, worker: int) -> None:
         """From now on for this new id."""
-        self._worker = worker
+        with self._changing:
+            self._worker = worker
 
     def stop(self) -> None:
-        """Ends the thread, within a second also when the database is frozen."""
+        """Ends the thread, at once also when the database is frozen."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(timeout=1)
+            self._thread.join(timeout=STOP_SECONDS)
         else:
             self._loop.close()  # it never ran
 
@@ -56,7 +59,7 @@ class Heartbeat:
         beating = asyncio.create_task(self._beat_for_ever())
         await self._stop.wait()
         beating.cancel()
-        await asyncio.wait([beating], timeout=0.5)
+        await asyncio.wait([beating], timeout=STOP_SECONDS / 2)
 
     async def _beat_for_ever(self) -> None:
         connection: Connection | None = None
@@ -85,6 +88,13 @@ class Heartbeat:
             return
         async with asyncio.timeout(self._lease_seconds / BEATS_A_LEASE):
             alive = await dispatch.beat(connection, worker, self._lease_seconds)
-        if not alive and self._worker == worker:
-            self._worker = None
+        if not alive and self._forget(worker):
             self._on_expired(worker)
+
+    def _forget(self, worker: int) -> bool:
+        """Beat no longer for this id, unless a new one has taken its place already."""
+        with self._changing:
+            if self._worker != worker:
+                return False
+            self._worker = None
+            return True

@@ -68,20 +68,27 @@ class LaneBook:
                 known.holds_work = True
         return all_known
 
-    def solitary(self) -> tuple[list[int], list[int]]:
-        """Lanes and hints of the jobs that run one at a time; these are rare, so always from the beginning."""
-        ids = [known.lane.id for known in self._lanes.values() if known.lane.suspect == SOLITARY]
+    def solitary(self, *, everywhere: bool) -> tuple[list[int], list[int]]:
+        """Lanes and hints of the jobs of which a worker runs one at a time, those that may hold work. They are rare, so
+        always from the beginning."""
+        ids = [
+            known.lane.id
+            for known in self._lanes.values()
+            if known.lane.suspect == SOLITARY and (everywhere or known.holds_work)
+        ]
         return ids, [0] * len(ids)
 
-    def groups(self, *, everywhere: bool) -> Iterator[tuple[list[int], list[int]]]:
+    def groups(self, *, everywhere: bool, careful: bool = False) -> Iterator[tuple[list[int], list[int]]]:
         """Lanes and hints for the statements of one claim, until it has enough.
 
         `everywhere`: every lane from its beginning, as before going idle; else those with work from their hints.
+        `careful`: from the hints of a while ago, for a worker that waits for wake-ups: the one it got may be of a row
+        that was committed after a row with a higher seq.
         """
         ordered = self._in_order()
         if not everywhere:
             ordered = self._with_probes(ordered)
-        start = self._start(everywhere)
+        start = self._start(everywhere, careful)
         for at in range(0, len(ordered), LANES_A_CLAIM):
             group = ordered[at : at + LANES_A_CLAIM]
             yield [known.lane.id for known in group], [start(known) for known in group]
@@ -116,7 +123,7 @@ class LaneBook:
         probes = {known.lane.id for known in (quiet + quiet)[first : first + PROBES_A_CLAIM]}
         return [known for known in ordered if known.lane.id in asked or known.lane.id in probes]
 
-    def _start(self, everywhere: bool) -> Callable[[_Known], int]:
+    def _start(self, everywhere: bool, careful: bool) -> Callable[[_Known], int]:
         now = self.now()
         if everywhere or now - self._beginning_at >= BEGINNING_SECONDS:
             self._beginning_at = now
@@ -127,4 +134,4 @@ class LaneBook:
             for known in self._lanes.values():
                 known.older, known.recent = known.recent, known.hint
             return lambda known: starts[known.lane.id]
-        return lambda known: known.hint
+        return (lambda known: known.older) if careful else (lambda known: known.hint)

@@ -18,7 +18,7 @@ from jobyard.domain.lifecycle import SOLITARY
 from jobyard.loop import backoff, end_if_cancelled
 from jobyard.ports import Clock, EventBus, WakeUp
 from jobyard.store import dispatch
-from jobyard.store.database import GONE, Pool
+from jobyard.store.database import Pool
 from jobyard.store.dispatch import Claimed, Ending, Lane
 from jobyard.store.lanes import Lanes
 from jobyard.telemetry import LogEvent
@@ -28,7 +28,7 @@ from jobyard.worker.lanebook import LaneBook
 from jobyard.worker.pace import Pace
 from jobyard.worker.runner import Runner
 from jobyard.worker.settler import Settler
-from jobyard.worker.slots import Ended
+from jobyard.worker.slots import AHEAD_SECONDS, Ended, Waiting
 
 POLL_SECONDS = 1.0
 LANES_SECONDS = 10.0
@@ -132,10 +132,11 @@ class Worker:
             settling = asyncio.create_task(self._settler.run(), name="settle")
             deadlines = asyncio.create_task(self._runner.enforce_deadlines(), name="deadlines")
             claiming = asyncio.create_task(self._claim_for_ever(), name="claim")
+            freeing = asyncio.create_task(self._free_what_waits(), name="free")
             stopping = asyncio.create_task(self._stop.wait(), name="stop")
             try:
                 done, _ = await asyncio.wait(
-                    {settling, deadlines, claiming, stopping}, return_when=asyncio.FIRST_COMPLETED
+                    {settling, deadlines, claiming, freeing, stopping}, return_when=asyncio.FIRST_COMPLETED
                 )
                 for task in done - {stopping}:
                     task.result()
@@ -143,10 +144,17 @@ class Worker:
             finally:
                 # Connections first: a task that waits for a frozen database would not hear that it is cancelled.
                 self._pool.terminate()
-                for task in (claiming, settling, deadlines, stopping):
+                for task in (claiming, settling, deadlines, freeing, stopping):
                     await _cancelled(task)
                 self._heartbeat.stop()
                 self._runner.close()
+
+    async def _free_what_waits(self) -> None:
+        """What was claimed ahead and did not start in time, because the attempts before it turned slow, is handed back:
+        another worker may be idle, and its own time is running out."""
+        while True:
+            await self._clock.sleep(AHEAD_SECONDS / 2)
+            self._release(self._runner.take_back_waiting(AHEAD_SECONDS))
 
     async def _drain(self, claiming: asyncio.Task[None]) -> None:
         telemetry.info(LogEvent.WORKER_DRAINING, running=len(self._runner.slots.running))
@@ -166,13 +174,16 @@ class Worker:
     async def _write_the_last(self, claiming: asyncio.Task[None]) -> None:
         # A claim on its way must be heard out: what it brings is held, and has to be handed back.
         await asyncio.wait([claiming])
-        with contextlib.suppress(*GONE):
+        with contextlib.suppress(Exception):
             await self._settler.flushed()
             async with self._pool.acquire() as connection:
                 await dispatch.stop_worker(connection, self._id)
 
     def _release_waiting(self) -> None:
-        for claimed, lane in self._runner.take_back_waiting():
+        self._release(self._runner.take_back_waiting())
+
+    def _release(self, waiting: Sequence[Waiting]) -> None:
+        for claimed, lane, _ in waiting:
             change = lifecycle.release(claimed.standing(lane.suspect))
             self._settler.add(Ending(claimed.job, claimed.lease, lane.key, change))
 
@@ -272,10 +283,10 @@ class Worker:
         """Claim up to `room` attempts and start them; how many there were."""
         found = 0
         if not self._solitary_held:
-            lanes, hints = self._book.solitary()
+            lanes, hints = self._book.solitary(everywhere=everywhere)
             if lanes:
                 found += await self._claim_from(lanes, hints, 1)
-        for lanes, hints in self._book.groups(everywhere=everywhere):
+        for lanes, hints in self._book.groups(everywhere=everywhere, careful=self._idle):
             found += await self._claim_from(lanes, hints, room - found)
             if found >= room:
                 break

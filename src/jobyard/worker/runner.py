@@ -19,7 +19,7 @@ from jobyard.store.dispatch import Claimed, Ending, Lane
 from jobyard.telemetry import LogEvent
 from jobyard.worker import attempt
 from jobyard.worker.handlers import Handlers
-from jobyard.worker.slots import Ended, Running, Slots
+from jobyard.worker.slots import Ended, Running, Slots, Waiting
 
 CANCEL_PATIENCE_SECONDS = 5.0
 """How long a handler that was cancelled may clean up before its slot is taken away from it."""
@@ -58,16 +58,18 @@ class Runner:
         self._all_over = asyncio.Event()
 
     def accept(self, claimed: Claimed, lane: Lane) -> None:
-        self.slots.waiting.append((claimed, lane))
+        self.slots.waiting.append(Waiting(claimed, lane, self._clock.now()))
 
     def start_waiting(self) -> None:
         while (next_one := self.slots.next_to_start()) is not None:
-            self._start(*next_one)
+            self._start(next_one.claimed, next_one.lane)
 
-    def take_back_waiting(self) -> list[tuple[Claimed, Lane]]:
-        """Everything that was claimed ahead and has not started."""
-        taken = list(self.slots.waiting)
-        self.slots.waiting.clear()
+    def take_back_waiting(self, for_seconds: float = 0.0) -> list[Waiting]:
+        """What was claimed ahead, has not started, and has waited at least so long."""
+        since = self._clock.now() - for_seconds
+        taken: list[Waiting] = []
+        while self.slots.waiting and self.slots.waiting[0].since <= since:
+            taken.append(self.slots.waiting.popleft())
         return taken
 
     async def enforce_deadlines(self) -> None:
@@ -167,6 +169,8 @@ class Runner:
                 outcome = Failed(attempt.describe(error))
             else:
                 outcome = self._outcome_of_cancelled(running)
+        except BaseException as error:  # whatever a handler brings about, its slot comes back
+            outcome = Failed(attempt.describe(error))
         if running.ended is Ended.BY_TIMEOUT or (
             running.ended is Ended.BY_RELEASE and isinstance(outcome, Failed)
         ):

@@ -39,6 +39,7 @@ class Settler:
         self._on_settled = on_settled
         self._finished: list[Ending] = []
         self._pace = Pace()
+        self._reported: set[int] = set()
         self._some = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -66,8 +67,11 @@ class Settler:
             except Exception as trouble:
                 # Whatever it was, waiting and trying again is the cure: what a row itself can cause fails alone.
                 end_if_cancelled()
-                self._finished = batch + self._finished
+                self._finished = [
+                    ending for ending in batch if ending.lease not in self._reported
+                ] + self._finished
                 await self._back_off(trouble)
+            self._reported.clear()
             if not self._finished:
                 self._some.clear()
                 self._idle.set()
@@ -112,6 +116,7 @@ class Settler:
             held = ending.job in written
             if not held:
                 telemetry.warning(LogEvent.LEASE_LOST, job=str(ending.job), lease=ending.lease)
+            self._reported.add(ending.lease)
             self._on_settled(ending, held)
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from jobyard.store.dispatch import Claimed, Lane
 
@@ -40,12 +41,20 @@ class Running:
         return self.ended is not None
 
 
+class Waiting(NamedTuple):
+    """Claimed ahead; `since` is when."""
+
+    claimed: Claimed
+    lane: Lane
+    since: float
+
+
 @dataclass(slots=True)
 class Slots:
     """Bookkeeping only; it starts nothing."""
 
     concurrency: int
-    waiting: deque[tuple[Claimed, Lane]] = field(default_factory=deque[tuple[Claimed, Lane]])
+    waiting: deque[Waiting] = field(default_factory=deque["Waiting"])
     running: dict[int, Running] = field(default_factory=dict[int, Running])
     _rate: float = 0.0
     _ended: int = 0
@@ -59,7 +68,7 @@ class Slots:
         # While enough is at hand, wait until a claim is worth its round trip.
         return 0 if self.waiting and room < ahead // 2 else min(CLAIM_ROWS, room)
 
-    def next_to_start(self) -> tuple[Claimed, Lane] | None:
+    def next_to_start(self) -> Waiting | None:
         if self.waiting and len(self.running) < self.concurrency:
             return self.waiting.popleft()
         return None

@@ -158,11 +158,31 @@ def test_going_everywhere_counts_as_a_start_at_the_beginning(book: LaneBook, tim
 
 def test_solitary_lanes_stand_apart_and_start_at_the_beginning(book: LaneBook) -> None:
     book.learn([a_lane(1), a_lane(2, 9, suspect=2), a_lane(3, suspect=1)])
-    assert book.solitary() == ([2], [0])
+    assert book.solitary(everywhere=False) == ([2], [0])
     assert sorted(lanes_of(book)) == [1, 3]
     assert sorted(lanes_of(book, everywhere=True)) == [1, 3]
     book.saw([2], [claimed(lane=2, lease=50)], short=False)
-    assert book.solitary() == ([2], [0])
+    assert book.solitary(everywhere=False) == ([2], [0])
+    book.saw([2], [], short=True)
+    assert book.solitary(everywhere=False) == ([], []), "without known work it costs no statement"
+    assert book.solitary(everywhere=True) == ([2], [0])
+
+
+def test_a_worker_that_waits_for_wake_ups_starts_at_the_hints_of_a_while_ago(
+    book: LaneBook, time: Time
+) -> None:
+    book.learn([a_lane(1)])
+    past_the_first_claim(book)
+    claim(book, 1, [10])
+    (asked, hints), *_ = book.groups(everywhere=False, careful=True)
+    assert (asked, hints) == ([1], [0]), (
+        "a row with a lower seq may have been committed after the one with 10"
+    )
+    for _ in range(3):
+        time.seconds += 1.1
+        hints_of(book)
+    (_, hints), *_ = book.groups(everywhere=False, careful=True)
+    assert hints == [10]
 
 
 def test_a_wake_up_for_an_unknown_lane_says_that_the_lanes_must_be_read(book: LaneBook) -> None:

@@ -27,7 +27,7 @@ CREATE INDEX job_tags ON jobyard.job USING gin (tags) WHERE tags IS NOT NULL;
 CREATE INDEX job_metadata ON jobyard.job USING gin (metadata jsonb_path_ops) WHERE metadata IS NOT NULL;
 
 -- What a claim chooses from. Made at first use, never deleted. `suspect`: 0 none, 1 was in flight when a worker
--- died, 2 was so twice and runs alone.
+-- died, 2 was so twice: a worker runs one such at a time.
 CREATE TABLE jobyard.lane (
     id       int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant   int NOT NULL,
