@@ -33,7 +33,7 @@ async def test_the_victim_of_a_real_deadlock_is_repeated_and_both_sides_get_thei
 
     await asyncio.gather(add_to(1, 2), add_to(2, 1))
     assert [row["n"] for row in await pool.fetch("SELECT n FROM counter ORDER BY id")] == [2, 2]
-    assert tries == 3
+    assert tries > 2, "one of the two was undone and done again"
 
 
 async def test_what_never_stops_failing_is_raised_after_a_bounded_number_of_tries() -> None:

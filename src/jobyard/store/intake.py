@@ -28,6 +28,9 @@ from jobyard.store.statements import statement
 
 FLUSHES_IN_FLIGHT = 2
 FLUSH_ROWS = 256
+FLUSH_BYTES = 32 << 20
+"""Of payloads in one statement: the server takes no message of 1 GB."""
+
 POISON = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
@@ -94,7 +97,7 @@ class Intake:
             self._flushes -= {asyncio.current_task()}
 
     async def _flush_some(self) -> None:
-        batch = [self._waiting.popleft() for _ in range(min(FLUSH_ROWS, len(self._waiting)))]
+        batch = self._next_batch()
         answers = await self._answers([job for job, _ in batch])
         for (_, future), answer in zip(batch, answers, strict=True):
             # A client that went away cancelled its future; its row is committed all the same.
@@ -104,6 +107,17 @@ class Intake:
                 future.set_result(answer)
             else:
                 future.set_exception(answer)
+
+    def _next_batch(self) -> list[tuple[NewJob, asyncio.Future[Created]]]:
+        """At most FLUSH_ROWS, and no more bytes than FLUSH_BYTES, but one job at least."""
+        batch = [self._waiting.popleft()]
+        size = len(batch[0][0].payload)
+        while self._waiting and len(batch) < FLUSH_ROWS:
+            size += len(self._waiting[0][0].payload)
+            if size > FLUSH_BYTES:
+                break
+            batch.append(self._waiting.popleft())
+        return batch
 
     async def _answers(self, jobs: Sequence[NewJob]) -> list[Answer]:
         """One answer a job. A statement can ask for a key once: its first use goes in, its repeats come after."""

@@ -52,8 +52,33 @@ class Page:
     last: UUID | None
 
 
+_TAGGED = "SELECT job FROM (SELECT id AS job FROM jobyard.job WHERE tags ? $8 OFFSET 0) t WHERE job < $2"
+_DESCRIBED = (
+    "SELECT job FROM (SELECT id AS job FROM jobyard.job WHERE metadata @> $9 OFFSET 0) t WHERE job < $2"
+)
+"""Where a list starts whose tag or metadata few jobs have: all of them, by their index."""
+
+SOURCES = (*_SOURCES.values(), _TAGGED, _DESCRIBED)
+"""Every form of the list, for the tests that hold each to its plan."""
+
+
 def list_statement(status: Status | None) -> str:
-    return statement("list").replace("{source}", _SOURCES[status])
+    return _from_source(_SOURCES[status])
+
+
+def _from_source(source: str) -> str:
+    return statement("list").replace("{source}", source)
+
+
+async def _best_statement(connection: Connection, filters: Filters, examine: int) -> str:
+    """A tag or metadata that few jobs have is found by its index; what many have is met soon enough on the way."""
+    for count, asked, source in (
+        ("count_tagged", filters.tag, _TAGGED),
+        ("count_described", filters.metadata, _DESCRIBED),
+    ):
+        if asked is not None and await connection.fetchval(statement(count), asked, examine) < examine:
+            return _from_source(source)
+    return list_statement(filters.status)
 
 
 async def get(connection: Connection, job: UUID, tenant: int) -> asyncpg.Record | None:
@@ -66,7 +91,7 @@ async def list_jobs(
 ) -> Page:
     """Up to `size` jobs with ids below `below`, newest first. A page may be short and still have a successor."""
     found = await connection.fetch(
-        list_statement(filters.status),
+        await _best_statement(connection, filters, examine),
         tenant,
         below,
         examine,

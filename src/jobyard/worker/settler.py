@@ -19,6 +19,8 @@ from jobyard.telemetry import LogEvent
 from jobyard.worker.pace import Pace
 
 SETTLE_ROWS = 200
+SETTLE_BYTES = 32 << 20
+"""Of results in one statement: the server takes no message of 1 GB."""
 
 Write = Callable[[Sequence[Ending]], Awaitable[set[UUID]]]
 """Ends attempts and answers which jobs still held their lease."""
@@ -59,7 +61,7 @@ class Settler:
             await self._some.wait()
             if len(self._finished) < SETTLE_ROWS // 2:
                 await self._pace.wait_for_company(self._clock)
-            batch, self._finished = self._finished[:SETTLE_ROWS], self._finished[SETTLE_ROWS:]
+            batch = self._next_batch()
             try:
                 await self._write(batch)
                 self._pace.took(len(batch), self._clock.now())
@@ -75,6 +77,17 @@ class Settler:
             if not self._finished:
                 self._some.clear()
                 self._idle.set()
+
+    def _next_batch(self) -> list[Ending]:
+        """At most SETTLE_ROWS, and no more bytes of results than SETTLE_BYTES, but one at least."""
+        rows, size = 0, 0
+        for ending in self._finished[:SETTLE_ROWS]:
+            size += len(ending.change.result or "")
+            if rows and size > SETTLE_BYTES:
+                break
+            rows += 1
+        batch, self._finished = self._finished[:rows], self._finished[rows:]
+        return batch
 
     async def _back_off(self, trouble: BaseException) -> None:
         self.failures += 1
