@@ -15,7 +15,7 @@ VARYING = [
     (UUID, "<id>"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ][\d:.]+(?:Z|\+00(?::00)?)?"), "<time>"),
     (re.compile(r"\d+(?:[.,]\d+)?(?= ?(?:s\b|ms\b|jobs/s))"), "<number>"),
-    (re.compile(r"[\s─━═┄]+"), ""),
+    (re.compile(r"[\s─━═┄]+|[-+]{3,}"), ""),
 ]
 SHOWN_URL, SHOWN_HOME = "http://localhost:3000", "/var/lib/jobyard"
 STARTS_EVERYTHING = "make run"
