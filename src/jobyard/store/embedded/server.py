@@ -83,6 +83,7 @@ class EmbeddedPostgres:
         self._settings = {**SETTINGS, "unix_socket_directories": str(self.socket_folder), **(settings or {})}
         self._say = say
         self._membership: int | None = None
+        self._told_of_wait: float | None = None
 
     def __enter__(self) -> EmbeddedPostgres:
         self.start()
@@ -230,15 +231,16 @@ class EmbeddedPostgres:
 
     def _wait_a_moment(self, began: float, advice: str) -> None:
         waited = time.monotonic() - began
+        if waited > LONG_WAIT_SECONDS and self._told_of_wait != began:
+            # Once a wait, however late the machine lets us look.
+            self._told_of_wait = began
+            self._say(f"Waiting for PostgreSQL; what it does stands in {self.log}.")
         if waited > PATIENCE_SECONDS:
             raise EmbeddedPostgresError(
                 f"The PostgreSQL in {self.folder} (process {self.pid}) was not ready after {PATIENCE_SECONDS:.0f} s. "
                 f"{advice} What it does stands in {self.log}."
             )
-        pause = 0.01 if waited < 1 else 0.1
-        if waited <= LONG_WAIT_SECONDS < waited + pause:
-            self._say(f"Waiting for PostgreSQL; what it does stands in {self.log}.")
-        time.sleep(pause)
+        time.sleep(0.01 if waited < 1 else 0.1)
 
     def _make_data(self, programs: Programs, turn: int) -> None:
         """Makes the data folder under another name first, so that one by its right name is always whole."""
