@@ -57,6 +57,7 @@ async def test_a_job_behind_the_scan_hint_is_found_by_the_next_poll(yard: Yard) 
         await yard.all_ended()
         await working.idle(yard)
         (late,) = await yard.add(queue="elsewhere", type="not handled here")
+        await yard.db.execute("UPDATE jobyard.job SET type = 't' WHERE id = $1", late)
         # A row with a lower seq than what was claimed, as of a create that committed late.
         await yard.db.execute(
             "WITH gone AS (DELETE FROM jobyard.ready WHERE job = $1 RETURNING job, run, attempt, crashes)"
@@ -64,5 +65,4 @@ async def test_a_job_behind_the_scan_hint_is_found_by_the_next_poll(yard: Yard) 
             " SELECT (SELECT id FROM jobyard.lane WHERE type = 't'), 1, run, attempt, crashes, job FROM gone",
             late,
         )
-        await yard.db.execute("UPDATE jobyard.job SET type = 't' WHERE id = $1", late)
         await yard.end_of(late)
