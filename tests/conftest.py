@@ -11,7 +11,6 @@ import hashlib
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
+from databases import copied_database
 from jobyard.store import database as db
 from jobyard.store.embedded import EmbeddedPostgres
 from jobyard.store.migrate import migrate, migrations
@@ -92,18 +92,8 @@ def template(server: Callable[[str], str], run_folder: Path) -> str:
 @pytest.fixture
 def database(server: Callable[[str], str], template: str) -> Iterator[str]:
     """The address of a fresh, migrated database of this test's own."""
-    name = f"test_{uuid.uuid4().hex[:16]}"
-
-    async def execute(sql: str) -> None:
-        connection = await asyncpg.connect(server("postgres"))
-        try:
-            await connection.execute(sql)
-        finally:
-            await connection.close()
-
-    asyncio.run(execute(f"CREATE DATABASE {name} TEMPLATE {template}"))
-    yield server(name)
-    asyncio.run(execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+    with copied_database(server, template) as url:
+        yield url
 
 
 @pytest.fixture

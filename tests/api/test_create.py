@@ -170,9 +170,23 @@ async def test_a_body_that_is_no_object_is_refused(site: Site):
 
 
 async def test_the_limits_themselves_are_allowed(site: Site):
-    await site.add(type="x" * 128, queue="A-Z_a.z:/@+", priority=0, maxAttempts=100, tags=["x" * 64] * 20)
-    await site.add(metadata={"a": "x" * (MAX_METADATA_BYTES - len('{"a":""}'))}, delaySeconds=0)
-    await site.add(runAt=None, delaySeconds=None, tags=None, metadata=None, backoff=None)
+    metadata = {"a": "x" * (MAX_METADATA_BYTES - len('{"a":""}'))}
+    for asked in (
+        {
+            "type": "x" * 128,
+            "queue": "A-Z_a.z:/@+",
+            "priority": 0,
+            "maxAttempts": 100,
+            "tags": ["x" * 64] * 20,
+        },
+        {"type": "email", "metadata": metadata},
+        {"type": "email", "tags": None, "metadata": None},
+    ):
+        kept = await site.job(await site.add(**asked))
+        assert {name: kept[name] for name in asked} == asked
+    assert (await site.job(await site.add(delaySeconds=0)))["status"] == "pending"
+    unset = await site.job(await site.add(runAt=None, delaySeconds=None, backoff=None))
+    assert unset["backoff"] == {"baseSeconds": 2.0, "capSeconds": 3600.0}
 
 
 async def test_run_at_means_the_instant_whatever_the_zone_it_is_said_in(site: Site):

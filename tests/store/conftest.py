@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import asyncio
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-import asyncpg
 import pytest
 
+from databases import copied_database
 from jobyard.store import database as db
 from store.scene import Scene
 
@@ -16,18 +14,8 @@ TABLES = ("job", "lane", "ready", "active", "scheduled", "done", "attempt", "eve
 @pytest.fixture(scope="session")
 def worn_database(server: Callable[[str], str], template: str) -> Iterator[str]:
     """One database for all tests of this process that wipe it first: emptying is ten times faster than copying."""
-    name = f"test_worn_{uuid.uuid4().hex[:16]}"
-
-    async def execute(sql: str) -> None:
-        connection = await asyncpg.connect(server("postgres"))
-        try:
-            await connection.execute(sql)
-        finally:
-            await connection.close()
-
-    asyncio.run(execute(f"CREATE DATABASE {name} TEMPLATE {template}"))
-    yield server(name)
-    asyncio.run(execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+    with copied_database(server, template) as url:
+        yield url
 
 
 @pytest.fixture

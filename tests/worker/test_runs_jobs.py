@@ -247,7 +247,7 @@ async def test_a_result_that_the_database_refuses_fails_its_own_job_and_no_other
         Fail(ValueError("x")),
         Retry(message=b"x"),
         Fail("\0\ud800"),
-    ],  # type: ignore[arg-type]
+    ],  # type: ignore[arg-type] - values a user's type checker would refuse
     ids=["nan", "text", "exception", "bytes", "unstorable"],
 )
 async def test_a_value_that_a_handler_got_wrong_never_ends_the_worker(yard: Yard, value: Any) -> None:

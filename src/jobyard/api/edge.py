@@ -47,7 +47,7 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            raise NotImplementedError(f"{scope['type']} is not served")
+            raise RuntimeError(f"only http is served, not {scope['type']}")
         request = scope[REQUEST] = Request(scope, receive)
         try:
             await self._router(scope, receive, send)

@@ -1,34 +1,15 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
+from contract_server import Yard
 from typer.testing import CliRunner, Result
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "client"))
-from contract_server import ContractServer, Yard
 
 from jobyard.cli import app
 
 Run = Callable[..., Result]
-
-
-@pytest.fixture(scope="session")
-def contract_server() -> Iterator[ContractServer]:
-    server = ContractServer()
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def yard(contract_server: ContractServer) -> Iterator[Yard]:
-    yard = contract_server.fresh()
-    yield yard
-    yard.hold_bulk.set()
 
 
 @pytest.fixture(autouse=True)

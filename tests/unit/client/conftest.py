@@ -1,30 +1,11 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from contract_server import ContractServer, Yard
+from contract_server import Yard
 
 from jobyard.client import Client
-
-
-@pytest.fixture(scope="session")
-def contract_server() -> Iterator[ContractServer]:
-    server = ContractServer()
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def yard(contract_server: ContractServer) -> Iterator[Yard]:
-    yard = contract_server.fresh()
-    yield yard
-    yard.hold_bulk.set()
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ async def context_by_its_type(payload: Order, about: Context) -> list[Any]:
     return [payload.item, about.attempt]
 
 
-async def context_by_its_name(payload, ctx):  # type: ignore[no-untyped-def]
+async def context_by_its_name(payload, ctx):  # type: ignore[no-untyped-def] - a user's own may have no annotations
     return [payload["item"], ctx.attempt]
 
 
@@ -128,7 +128,7 @@ def test_a_payload_is_read_as_its_annotation_says() -> None:
     def model(payload: Invoice) -> str:
         return f"{type(payload).__name__} {payload.number}"
 
-    def untyped(payload) -> Any:  # type: ignore[no-untyped-def]
+    def untyped(payload) -> Any:  # type: ignore[no-untyped-def] - as above
         return payload
 
     assert result_of(struct, '{"item":"pen"}') == "Order"
@@ -218,8 +218,8 @@ def test_the_decorator_registers_the_function_and_leaves_it_as_it_is() -> None:
     assert registered.get("a type only this test has").function is payload_alone
 
 
-def unresolved(payload: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
-def unresolved_attribute(payload: json.Nowhere) -> None: ...  # type: ignore[name-defined]
+def unresolved(payload: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821 - that the name is unknown is the case
+def unresolved_attribute(payload: json.Nowhere) -> None: ...  # type: ignore[name-defined] - as above
 def impossible_union(payload: Order | Letter) -> None: ...
 def three(payload: Order, ctx: Context, more: int) -> None: ...
 def by_position_only(payload: Order, /) -> None: ...
