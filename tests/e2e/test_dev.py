@@ -7,7 +7,7 @@ import os
 import signal
 
 import httpx
-from server_process import Running, eventually, running_dev
+from server_process import Running, eventually, free_port, running_dev
 
 
 def create(running: Running, headers: dict[str, str] | None = None) -> httpx.Response:
@@ -41,12 +41,14 @@ def test_a_database_server_that_is_killed_comes_back_with_every_job_that_was_acc
 
 
 def test_ctrl_c_stops_all_processes_and_the_data_is_there_at_the_next_start() -> None:
-    with running_dev() as running:
+    # One health port for several processes must not keep any of them from starting.
+    with running_dev(JOBYARD_HEALTH_PORT=str(free_port())) as running:
         done = create(running, {"Prefer": "wait=10"}).json()
         assert done["status"] == "completed"
         worker = running.pid_of("worker")
         assert worker is not None
         assert running.stop() == 0
+        assert "starting it again" not in running.output.read_text()
         for role in ("api", "worker", "maintain"):
             assert running.pid_of(role) is None
         assert not (running.home / "postgres" / "data" / "postmaster.pid").exists()

@@ -15,7 +15,10 @@ from jobyard.domain.errors import (
     Overloaded,
     TooManyLanes,
 )
+from jobyard.domain.job import NewJob
+from jobyard.ids import new_job_id
 from jobyard.store import database as db
+from jobyard.store import intake
 from jobyard.store.intake import FLUSH_ROWS, Created
 from jobyard.store.lanes import Lanes
 from store.scene import NUL_IN_JSONB, Scene, a_job, ids, keyed, until
@@ -322,3 +325,19 @@ async def test_every_answer_is_an_error_of_ours_or_a_job(scene: Scene):
     )
     assert all(isinstance(answer, Created | JobyardError) for answer in answers)
     assert [isinstance(answer, Created) for answer in answers] == [True, False, True, False]
+
+
+async def test_a_flush_carries_no_more_bytes_of_payloads_than_the_server_takes(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(intake, "FLUSH_BYTES", 1000)
+    maker = intake.Intake(scene.pool, Lanes(), queue_limit=100, timeout=10)
+    sizes = [398] * 8 + [5000]
+    jobs = [NewJob(new_job_id(), "t", '"%s"' % ("x" * size)) for size in sizes]
+    await asyncio.gather(*map(maker.create, jobs))
+    by_id = {job.id: len(job.payload) for job in jobs}
+    flushes = [
+        row["jobs"] for row in await scene.db.fetch("SELECT jobs FROM jobyard.event WHERE kind = 'created'")
+    ]
+    assert sorted(id for flush in flushes for id in flush) == sorted(by_id)
+    assert all(len(flush) == 1 or sum(by_id[id] for id in flush) <= 1000 for flush in flushes)

@@ -9,34 +9,23 @@ from worker.yard import Yard, until
 
 async def test_jobs_claimed_ahead_of_slow_ones_go_to_an_idle_worker_uncharged(yard: Yard) -> None:
     gate = asyncio.Event()
-    ran_by: list[str] = []
 
-    async def fast() -> None:
-        pass
+    async def run(payload: str) -> None:
+        if payload == "slow":
+            await gate.wait()
 
-    async def slow() -> None:
-        await gate.wait()
-
-    async def late() -> None:
-        ran_by.append("first")
-
-    async def late_elsewhere() -> None:
-        ran_by.append("second")
-
-    await yard.add("fast", 600)
-    slow_ones = await yard.add("slow", 2)
-    late_ones = await yard.add("late", 50)
-    # One lane after the other, as one busy queue would bring them.
-    await yard.db.execute(
-        "UPDATE jobyard.lane SET priority = CASE type WHEN 'fast' THEN 9 WHEN 'slow' THEN 8 ELSE 1 END"
-    )
-    async with yard.working({"fast": fast, "slow": slow, "late": late}, concurrency=2):
-        await until(lambda: yard.status_all(slow_ones, "processing"), "the slow ones run")
-        async with yard.working({"late": late_elsewhere}):
-            await until(lambda: yard.status_all(late_ones, "completed"), "the late ones ran elsewhere", 10)
+    await yard.add("t", 600, payload="fast")
+    slow = await yard.add("t", 2, payload="slow")
+    # Long before the slow ones end, their own time would have run out in line.
+    late = await yard.add("t", 50, payload="late", timeout_seconds=0.5, max_attempts=1)
+    async with yard.working({"t": run}, concurrency=2) as first:
+        await until(lambda: yard.status_all(slow, "processing"), "the slow ones run")
+        waiting = first.worker.claimed_ahead
+        assert waiting == len(late), "the late ones are in the hands of the worker with the slow ones"
+        async with yard.working({"t": run}):
+            await until(lambda: yard.status_all(late, "completed"), "the late ones ran elsewhere")
             gate.set()
             await yard.all_ended()
-    assert ran_by == ["second"] * 50
-    for job in late_ones:
-        assert {outcome for _, outcome in await yard.tries(job)} <= {"release"}
+    for job in late:
+        assert await yard.tries(job) == [(1, "release")]
         assert (await yard.end_of(job))["attempt"] == 1

@@ -112,6 +112,11 @@ class Worker:
         )
 
     @property
+    def claimed_ahead(self) -> int:
+        """How many attempts it holds that wait for a slot."""
+        return len(self._runner.slots.waiting)
+
+    @property
     def must_exit(self) -> bool:
         """Whether handlers are left that a time limit or the drain took their attempt from, and that go on."""
         return self._runner.handlers_at_work
