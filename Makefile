@@ -1,15 +1,18 @@
 # All commands of the project. They work in .venv, which the first one makes; nothing else on the machine changes.
 
 VENV := .venv
+TOOLS_VENV := .venv-tools
 PYTHON_IN_VENV := $(VENV)/bin/python
-PIP := $(PYTHON_IN_VENV) -m pip --disable-pip-version-check --no-input --quiet
+PIP_OPTIONS := --disable-pip-version-check --no-input --quiet
+PIP := $(PYTHON_IN_VENV) -m pip $(PIP_OPTIONS)
 
 # Stamps: what is installed already, so that a command needs no network once its requirements are there.
 RUN := $(VENV)/.run-requirements
 DEV := $(VENV)/.dev-requirements
 PACKAGE := $(VENV)/.package
+TOOLS := $(TOOLS_VENV)/.tools-requirements
 
-LOCK := $(VENV)/bin/uv pip compile pyproject.toml --quiet --extra embedded --group build --universal \
+LOCK := $(VENV)/bin/uv pip compile pyproject.toml --quiet --universal \
 	--python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
 	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
@@ -55,7 +58,7 @@ types: $(DEV) $(PACKAGE) ## Check the types (pyright, strict)
 contract: $(DEV) $(PACKAGE) ## Check who imports whom (import-linter)
 	@$(VENV)/bin/lint-imports --no-cache
 
-test: $(DEV) $(PACKAGE) ## Run all tests; ARGS="tests/store -k claim" runs some
+test: $(DEV) $(TOOLS) $(PACKAGE) ## Run all tests; ARGS="tests/store -k claim" runs some
 	@$(PYTEST) $(ARGS)
 
 soak: $(DEV) $(PACKAGE) ## Run the tests that take many minutes
@@ -68,14 +71,16 @@ bench: $(RUN) $(PACKAGE) ## Measure this machine: SCENARIO=create, drain, life, 
 docs: $(DEV) $(PACKAGE) ## Draw the parts of docs/ that the code says
 	@$(PYTHON_IN_VENV) scripts/document.py
 
-install: $(DEV) $(PACKAGE) ## Install all that the other commands need
+install: $(DEV) $(TOOLS) $(PACKAGE) ## Install all that the other commands need
 
 lock: $(DEV) ## Pin what pyproject.toml names, with hashes, in requirements/; UPGRADE=1 takes newer releases
-	@$(LOCK) --output-file requirements/run.txt
-	@$(LOCK) --group dev --constraint requirements/run.txt --output-file requirements/dev.txt
+	@$(LOCK) --extra embedded --group build --output-file requirements/run.txt
+	@$(LOCK) --all-extras --group build --group dev --constraint requirements/run.txt --output-file requirements/dev.txt
+	@$(LOCK) --extra otel --group build --constraint requirements/dev.txt --output-file requirements/image.txt
+	@$(LOCK:pyproject.toml=) --group tools --constraint requirements/dev.txt --output-file requirements/tools.txt
 
 clean: ## Remove .venv, caches and build output; the data of `make run` stays
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(TOOLS_VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PYTHON_IN_VENV):
@@ -91,6 +96,12 @@ $(DEV): requirements/dev.txt | $(PYTHON_IN_VENV)
 	@echo "installing what the checks need"
 	@$(PIP) install --require-hashes --requirement requirements/dev.txt
 	@touch $@ $(RUN)
+
+$(TOOLS): requirements/tools.txt | $(PYTHON_IN_VENV)
+	@echo "installing the programs that check what is not Python"
+	@$(PYTHON_IN_VENV) -m venv --clear $(TOOLS_VENV)
+	@$(TOOLS_VENV)/bin/python -m pip $(PIP_OPTIONS) install --require-hashes --requirement requirements/tools.txt
+	@touch $@
 
 # The build backend is among the requirements: an isolated build would fetch it anew, past the hashes.
 $(PACKAGE): pyproject.toml | $(RUN)

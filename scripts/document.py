@@ -34,7 +34,7 @@ PARTS = {
     "clock.py": "",
     "process.py": "",
     "health.py": "",
-    "telemetry.py": "",
+    "telemetry": "what Jobyard tells about itself: log events, metrics and spans",
     "config.py": "",
     "dev.py": "",
     "main.py": "",

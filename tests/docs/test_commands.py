@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-REQUIREMENTS = [ROOT / "requirements" / "run.txt", ROOT / "requirements" / "dev.txt"]
+REQUIREMENTS = [ROOT / "requirements" / f"{name}.txt" for name in ("run", "dev", "image", "tools")]
 PINNED = re.compile(
     r"^([\w.-]+)(?:\[[\w,]+\])?==(\S+)(?: ; [^\\]+)?((?: \\\n {4}--hash=sha256:[0-9a-f]{64})+)$", re.MULTILINE
 )
@@ -62,7 +62,7 @@ def test_a_skipped_test_is_a_failure_in_ci_alone() -> None:
 def test_installs_check_every_hash_and_fetch_no_build_backend() -> None:
     said = make("--dry-run", "--always-make", "install")
     installs = [line for line in said.splitlines() if " install " in line]
-    assert len(installs) == 3
+    assert len(installs) == 4
     for line in installs:
         assert "--require-hashes" in line or "--no-deps --no-build-isolation" in line
 
@@ -87,11 +87,12 @@ def test_no_address_and_no_path_is_in_the_requirements(path: Path) -> None:
 
 
 def test_what_runs_is_pinned_alike_for_users_and_for_tests() -> None:
-    run, dev = (
+    run, dev, image, _ = (
         {name: (version, hashes) for name, version, hashes in PINNED.findall(path.read_text())}
         for path in REQUIREMENTS
     )
     assert run.items() <= dev.items()
+    assert image.items() <= dev.items()
 
 
 # Which Python

@@ -18,6 +18,7 @@ from jobyard.domain.lifecycle import MOVES, Status
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 EMBEDDED = "To run without a PostgreSQL of your own (extra `embedded`)"
+OTEL = "To send traces (extra `otel`)"
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -35,8 +36,10 @@ def groups() -> dict[str, list[str]]:
     lists = {
         "To run": told["project"]["dependencies"],
         EMBEDDED: told["project"]["optional-dependencies"]["embedded"],
+        OTEL: told["project"]["optional-dependencies"]["otel"],
         "To build": told["dependency-groups"]["build"],
         "To develop": told["dependency-groups"]["dev"],
+        "Programs that check": told["dependency-groups"]["tools"],
     }
     return {heading: sorted(map(name_of, requirements)) for heading, requirements in lists.items()}
 
@@ -85,7 +88,9 @@ def test_every_dependency_is_listed_with_its_reason(heading: str) -> None:
 
 
 def test_whatever_the_package_imports_is_a_dependency_of_its_own() -> None:
-    declared = {name.replace("-", "_") for name in (*groups()["To run"], *groups()[EMBEDDED])}
+    packages = [*groups()["To run"], *groups()[EMBEDDED], *groups()[OTEL]]
+    # All of OpenTelemetry is one namespace.
+    declared = {name.replace("-", "_").removesuffix("_api") for name in packages}
     ours_and_python = {*sys.stdlib_module_names, "jobyard"}
     imported = {name for source in SOURCES for name in _imports(source)} - ours_and_python
     assert imported <= declared
