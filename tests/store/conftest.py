@@ -8,7 +8,9 @@ from databases import copied_database
 from jobyard.store import database as db
 from store.scene import Scene
 
-TABLES = ("job", "lane", "ready", "active", "scheduled", "done", "attempt", "event", "worker", "idempotency")
+TABLES = (
+    "job", "lane", "ready", "active", "scheduled", "done", "attempt", "event", "worker", "idempotency", "sample",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="session")

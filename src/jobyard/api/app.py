@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.types import Receive, Scope, Send
 
-from jobyard.api import documentation, jobs, probes
+from jobyard.api import documentation, jobs, overview, probes
 from jobyard.api.edge import Edge
 from jobyard.api.openapi import document
 from jobyard.api.pages import Pages
@@ -155,6 +155,39 @@ ROUTES = (
         {200: Reply("A page.", (EventPage,))},
         query=PageQuery,
         problems=(NotFound, BadPageToken, ValidationFailed, *DATABASE),
+    ),
+    Route(
+        "GET",
+        "/api/stats",
+        overview.stats,
+        "Look at the whole yard",
+        "How many jobs wait and run, how fast they move, and who works. Jobs are counted every 10 seconds by a "
+        "maintainer, never by a request.",
+        "overview",
+        {200: Reply("The numbers.", (overview.Stats,))},
+        problems=DATABASE,
+    ),
+    Route(
+        "GET",
+        "/api/queues",
+        overview.queues,
+        "List queues",
+        "By name, every queue that was ever used, with its types. The counts are those of `/api/stats`.",
+        "overview",
+        {200: Reply("A page.", (overview.QueuePage,))},
+        query=PageQuery,
+        problems=(BadPageToken, ValidationFailed, *DATABASE),
+    ),
+    Route(
+        "GET",
+        "/api/workers",
+        overview.workers,
+        "List workers",
+        "Newest first, those that stopped beating included until they are swept.",
+        "overview",
+        {200: Reply("A page.", (overview.WorkerPage,))},
+        query=PageQuery,
+        problems=(BadPageToken, ValidationFailed, *DATABASE),
     ),
     Route(
         "GET",

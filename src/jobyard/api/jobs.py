@@ -13,8 +13,9 @@ from typing import TypeVar
 import asyncpg
 import msgspec
 
-from jobyard.api import bodies, faults, render
+from jobyard.api import bodies, render
 from jobyard.api.exchange import Answer, Headers, Request, json_answer
+from jobyard.api.listing import list_name, read_query
 from jobyard.api.paging import make_token, read_token
 from jobyard.api.parts import ENVELOPE_BYTES, Parts
 from jobyard.api.problems import Fault, TooLarge, ValidationFailed, problem_of
@@ -32,7 +33,7 @@ from jobyard.api.schemas import (
     ListQuery,
     PageQuery,
 )
-from jobyard.domain.errors import BadPageToken, DatabaseUnavailable, JobyardError, NotFound, Overloaded
+from jobyard.domain.errors import DatabaseUnavailable, JobyardError, NotFound, Overloaded
 from jobyard.domain.events import EventKey, events_of
 from jobyard.domain.job import DEFAULT_TENANT, IdempotencyKey, NewJob
 from jobyard.domain.lifecycle import Status, is_final
@@ -40,7 +41,6 @@ from jobyard.ids import new_job_id
 from jobyard.store import intake, reads
 
 J = TypeVar("J", bound=CreateJob)
-Q = TypeVar("Q", ListQuery, PageQuery)
 
 FIRST_RUN = 1
 METADATA = "metadata."
@@ -99,8 +99,8 @@ async def get(parts: Parts, request: Request) -> Answer:
 
 async def list_jobs(parts: Parts, request: Request) -> Answer:
     values = _nested(request.query())
-    query = _query(values, ListQuery)
-    name = _list_name(request, values)
+    query = read_query(values, ListQuery)
+    name = list_name(request, values)
     below = (
         uuid.UUID(bytes=read_token(query.page_token, name, 16))
         if query.page_token is not None
@@ -114,8 +114,8 @@ async def list_jobs(parts: Parts, request: Request) -> Answer:
 
 async def attempts(parts: Parts, request: Request) -> Answer:
     job, values = _job_id(request), request.query()
-    query = _query(values, PageQuery)
-    name = _list_name(request, values)
+    query = read_query(values, PageQuery)
+    name = list_name(request, values)
     below = (
         _lease(read_token(query.page_token, name, 8)) if query.page_token is not None else reads.NEWEST_LEASE
     )
@@ -130,8 +130,8 @@ async def attempts(parts: Parts, request: Request) -> Answer:
 
 async def events(parts: Parts, request: Request) -> Answer:
     job, values = _job_id(request), request.query()
-    query = _query(values, PageQuery)
-    name = _list_name(request, values)
+    query = read_query(values, PageQuery)
+    name = list_name(request, values)
     before = _event_key(read_token(query.page_token, name, 9)) if query.page_token is not None else None
     created_at = (await _row(parts, job))["created_at"]
     async with parts.reading() as connection:
@@ -251,19 +251,6 @@ def _matches(asked: bytes | None, tag: bytes) -> bool:
 # Lists
 
 
-def _query(values: Mapping[str, object], shape: type[Q]) -> Q:
-    """Raises ValidationFailed with every fault, or BadPageToken."""
-    size = values.get("pageSize")
-    if isinstance(size, str) and size.isascii() and size.isdecimal() and len(size) < 10:
-        values = {**values, "pageSize": int(size)}
-    if found := faults.of_tree(values, shape):
-        raise BadPageToken("it is not text") if found[0].pointer == "/pageToken" else ValidationFailed(found)
-    query = msgspec.convert(values, shape)
-    if found := query.faults():
-        raise ValidationFailed(found)
-    return query
-
-
 def _nested(values: Mapping[str, str]) -> dict[str, object]:
     """`metadata.K=V` as the pair of an object."""
     metadata = {
@@ -285,12 +272,6 @@ def _filters(query: ListQuery) -> reads.Filters:
         created_after=query.created_after,
         created_before=query.created_before,
     )
-
-
-def _list_name(request: Request, values: Mapping[str, object]) -> str:
-    """The path and the filters; how much of it a page shows is not part of it."""
-    filters = {name: value for name, value in values.items() if name not in ("pageSize", "pageToken")}
-    return request.path + "?" + msgspec.json.encode(filters, order="deterministic").decode()
 
 
 def _lease(position: bytes) -> int:

@@ -20,13 +20,14 @@ def make_token(position: bytes, list_name: str) -> str:
     return base64.urlsafe_b64encode(position + _fingerprint(position, list_name)).decode().rstrip("=")
 
 
-def read_token(token: str, list_name: str, size: int) -> bytes:
-    """The position, of `size` bytes. Raises BadPageToken."""
+def read_token(token: str, list_name: str, size: int | None = None) -> bytes:
+    """The position, of `size` bytes if that is known. Raises BadPageToken."""
     try:
         known = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raise BadPageToken("it is not a page token") from None
-    position, fingerprint = known[:size], known[size:]
+    end = max(0, len(known) - _FINGERPRINT_BYTES) if size is None else size
+    position, fingerprint = known[:end], known[end:]
     if fingerprint != _fingerprint(position, list_name):
         raise BadPageToken("it belongs to another list")
     return position

@@ -8,13 +8,14 @@ from jobyard import telemetry
 from jobyard.loop import Loop
 from jobyard.maintain.due import Due
 from jobyard.maintain.retention import Retention
+from jobyard.maintain.sample import Sampler
 from jobyard.maintain.sweep import Sweep
 from jobyard.ports import Clock
 from jobyard.store.database import Pool
 from jobyard.store.lanes import Lanes
 from jobyard.telemetry import LogEvent
 
-CONNECTIONS = 3
+CONNECTIONS = 4
 """One a loop, so that a long deletion never delays a due job."""
 
 
@@ -25,6 +26,7 @@ class Maintainer:
         steps = {
             "due": Due(pool).step,
             "sweep": Sweep(pool, Lanes()).step,
+            "sample": Sampler(pool).step,
             "retention": Retention(pool, clock, completed_days, failed_days).step,
         }
         self.loops = [Loop(name, step, clock) for name, step in steps.items()]
