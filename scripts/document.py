@@ -123,8 +123,8 @@ def _expected(read: Callable[[str], object]) -> str:
 
 
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
-    "docs/architecture.md": {"states": states, "layout": layout},
-    "docs/settings.md": {"settings": settings},
+    "docs/explanation/architecture.md": {"states": states, "layout": layout},
+    "docs/reference/settings.md": {"settings": settings},
 }
 
 

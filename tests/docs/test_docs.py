@@ -55,7 +55,7 @@ def document(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["docs/architecture.md", "docs/settings.md"])
+@pytest.mark.parametrize("name", ["docs/explanation/architecture.md", "docs/reference/settings.md"])
 def test_what_is_made_from_the_code_is_current(document: ModuleType, name: str) -> None:
     assert (ROOT / name).read_text(encoding="utf-8") == document.documented(name), "run `make docs`"
 
@@ -113,7 +113,9 @@ def test_every_link_to_a_file_leads_somewhere(document: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "document", [ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"], ids=lambda p: p.name
+    "document",
+    [ROOT / "docs" / "explanation" / "architecture.md", ROOT / "CONTRIBUTING.md"],
+    ids=lambda p: p.name,
 )
 def test_every_path_that_is_named_is_there(document: Path) -> None:
     named = re.findall(
