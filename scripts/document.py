@@ -38,6 +38,7 @@ PARTS = {
     "config.py": "",
     "dev.py": "",
     "main.py": "",
+    "doctor": "is the database fit, and does it keep the promises",
     "bench": "figures of this machine, beside the raw limit",
 }
 """The parts of the package along the data's way, from the caller to the roots. A file says itself what it is."""

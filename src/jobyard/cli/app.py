@@ -47,6 +47,8 @@ for command in (
     processes.migrate,
     create,
     get,
+    processes.doctor,
+    processes.verify,
     processes.bench,
 ):
     app.command()(command)
