@@ -234,7 +234,7 @@ class Settings:
         "JOBYARD_CREATE_QUEUE",
         _int(1, 1_000_000),
         10_000,
-        "Creates that may wait for a flush; more are answered 503.",
+        "Creates, those of bulks included, that may wait for a flush; more are answered 503.",
     )
     max_payload_bytes: int = _setting(
         "JOBYARD_MAX_PAYLOAD_BYTES",

@@ -110,7 +110,7 @@ ROUTES = (
         body=Bulk,
         body_example='{"jobs":[{"type":"email","payload":{"to":"user@example.com"},"idempotencyKey":"order-17"}]}',
         headers=(TRACEPARENT,),
-        problems=(*BODY, *DATABASE),
+        problems=(*BODY, Overloaded, *DATABASE),
     ),
     Route(
         "GET",
