@@ -78,7 +78,7 @@ class Client:
         try:
             addresses = [literally] if literally else await self._look_up(host)
         except OSError as trouble:
-            raise Unanswered(f"{shown(url)}: the name cannot be resolved ({trouble.strerror})") from None
+            raise Unanswered(f"{shown(url)}: the name cannot be resolved ({_root(trouble)})") from None
         for address in addresses:
             if kind := self._guard.refusal(address):
                 raise AddressRefused(
