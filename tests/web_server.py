@@ -47,9 +47,12 @@ async def silence(received: Received, writer: asyncio.StreamWriter) -> None:
 
 @dataclass
 class WebServer:
+    """A deaf one accepts connections and reads nothing."""
+
     reply: Reply
     port: int = 0
     host: str = "127.0.0.1"
+    deaf: bool = False
     connections: int = 0
     closed: asyncio.Event = field(default_factory=asyncio.Event)  # a client has left
     requests: list[Received] = field(default_factory=list[Received])
@@ -60,16 +63,25 @@ class WebServer:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        with suppress(OSError, asyncio.IncompleteReadError):
-            received = await _received(reader)
-            self.requests.append(received)
-            leaving = asyncio.create_task(self._note_leaving(reader))
-            try:
-                await self.reply(received, writer)
-                await writer.drain()
-            finally:
-                writer.close()
-                leaving.cancel()
+        try:
+            if self.deaf:
+                writer.transport.pause_reading()
+                await asyncio.Event().wait()
+            await self._answer(reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            self.closed.set()
+        finally:
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received = await _received(reader)
+        self.requests.append(received)
+        leaving = asyncio.create_task(self._note_leaving(reader))
+        try:
+            await self.reply(received, writer)
+            await writer.drain()
+        finally:
+            leaving.cancel()
 
     async def _note_leaving(self, reader: asyncio.StreamReader) -> None:
         with suppress(OSError):
@@ -89,9 +101,14 @@ async def _received(reader: asyncio.StreamReader) -> Received:
 
 @asynccontextmanager
 async def web_server(
-    reply: Reply, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
+    reply: Reply,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    tls: ssl.SSLContext | None = None,
+    *,
+    deaf: bool = False,
 ) -> AsyncGenerator[WebServer]:
-    server = WebServer(reply, host=host)
+    server = WebServer(reply, host=host, deaf=deaf)
     tasks: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

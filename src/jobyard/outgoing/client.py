@@ -8,9 +8,11 @@ Redirects, cookies and the proxies of the environment do not exist at this level
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import httpx
 
@@ -22,6 +24,7 @@ from jobyard.outgoing.lookup import Resolver
 CONNECT_SECONDS = 5.0
 """Until TCP and TLS are up, for each address of a name: one that is silent leaves time for the next."""
 
+Trace = Callable[[str, Mapping[str, Any]], Awaitable[None]]
 LookUp = Callable[[str], Awaitable[Sequence[Address]]]
 
 
@@ -105,23 +108,49 @@ class Client:
         raise Unanswered(f"{shown(url)}: no connection ({trouble})")
 
     async def _ask(self, url: httpx.URL, address: Address, request: Request, max_body_bytes: int) -> Answer:
-        asked = httpx.Request(
-            request.method,
-            url.copy_with(host=str(address)),
-            headers={**request.headers, "Host": url.netloc.decode("ascii"), "Connection": "close"},
-            content=request.content,
-            extensions={"sni_hostname": host_of(url), "timeout": {"connect": CONNECT_SECONDS}},
-        )
-        async with httpx.AsyncHTTPTransport(verify=self._tls) as connection:
-            answer = await connection.handle_async_request(asked)
-            try:
-                return await _read(shown(url), answer, max_body_bytes)
-            finally:
-                await answer.aclose()
+        async with (
+            _closing_streams() as note_stream,
+            httpx.AsyncHTTPTransport(verify=self._tls) as connection,
+            aclosing(
+                await connection.handle_async_request(_addressed(request, url, address, note_stream))
+            ) as answer,
+        ):
+            return await _read(shown(url), answer, max_body_bytes)
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         return ssl.create_default_context()
+
+
+def _addressed(request: Request, url: httpx.URL, address: Address, trace: Trace) -> httpx.Request:
+    """The request as it goes to this very address, with the name where a server looks for it."""
+    return httpx.Request(
+        request.method,
+        url.copy_with(host=str(address)),
+        headers={**request.headers, "Host": url.netloc.decode("ascii"), "Connection": "close"},
+        content=request.content,
+        extensions={
+            "sni_hostname": host_of(url),
+            "timeout": {"connect": CONNECT_SECONDS},
+            "trace": trace,
+        },
+    )
+
+
+@asynccontextmanager
+async def _closing_streams() -> AsyncGenerator[Trace]:
+    """Closes at the end what was connected: httpcore forgets a connection whose TLS handshake is cancelled."""
+    streams: list[Any] = []
+
+    async def note_stream(event: str, facts: Mapping[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete":
+            streams.append(facts["return_value"])
+
+    try:
+        yield note_stream
+    finally:
+        for stream in streams:
+            await stream.aclose()
 
 
 async def _read(origin: str, answer: httpx.Response, max_body_bytes: int) -> Answer:
