@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobyard.outgoing.guard import Guard
@@ -42,6 +42,7 @@ def test_a_public_address_is_let_through(address: str) -> None:
     assert Guard().refusal(ip_address(address)) is None
 
 
+@settings(deadline=None)
 @given(st.ip_addresses())
 def test_nothing_is_let_through_that_the_standard_library_does_not_call_global(address) -> None:
     if Guard().refusal(address) is None:
