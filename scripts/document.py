@@ -29,6 +29,7 @@ PARTS = {
     "bus": "what wakes workers; a lost message is a delay, never a loss",
     "worker": "claim, run, settle; lanes, slots, heartbeat, drain",
     "handlers": "the built-in ones",
+    "outgoing": "the one guarded HTTP client for everything that leaves",
     "maintain": "what must happen without anybody asking: one loop a file",
     "loop.py": "",
     "clock.py": "",

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -108,6 +109,15 @@ def _sender(value: str) -> str:
     if not re.fullmatch(r"[^@\s<>]+@[^@\s<>]+", value):
         raise ValueError("one mail address, like jobs@example.com")
     return value
+
+
+def _networks(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(entry.strip()) for entry in value.split(","))
+    except ValueError:
+        raise ValueError(
+            "addresses and networks in CIDR form, separated by commas, like 127.0.0.1, 10.0.0.0/8, ::1"
+        ) from None
 
 
 def _one_of(*words: str) -> Callable[[str], str]:
@@ -214,6 +224,13 @@ class Settings:
     )
     smtp_from: str = _setting(
         "JOBYARD_SMTP_FROM", _sender, "jobyard@localhost", "Sender of mails that name none."
+    )
+    outbound_allow: tuple[IPv4Network | IPv6Network, ...] = _setting(
+        "JOBYARD_OUTBOUND_ALLOW",
+        _networks,
+        (),
+        "Private addresses that jobs of type `http` may call; all public ones may be called anyway.",
+        shown="none",
     )
     health_port: int | None = _setting(
         "JOBYARD_HEALTH_PORT",

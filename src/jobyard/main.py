@@ -21,8 +21,10 @@ from jobyard.config import Settings, without_password
 from jobyard.dev import Dev
 from jobyard.domain.errors import DatabaseUnavailable
 from jobyard.handlers.email import Mailer
+from jobyard.handlers.http import Caller
 from jobyard.health import health_server
 from jobyard.maintain import maintainer as maintaining
+from jobyard.outgoing import Client
 from jobyard.process import OK, StartError, run_process, until_stopped
 from jobyard.store import migrate as migrating
 from jobyard.store.database import GONE, connect, open_pool, why
@@ -182,6 +184,7 @@ def load_handlers(settings: Settings, mailer: Mailer) -> Handlers:
             ) from fault
     built_in = Handlers()
     built_in.add("email", mailer.send)
+    built_in.add("http", Caller(Client(settings.outbound_allow), settings.max_payload_bytes).call)
     return registered.merged(built_in)
 
 
