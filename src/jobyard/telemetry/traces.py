@@ -12,7 +12,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -38,6 +38,7 @@ COMPLAINT_CHARACTERS = 300
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 PROTOCOL = "http/protobuf"
+READER_OF_HEADERS = "opentelemetry.util.re"
 
 _URL = re.compile(r"url: \S+")
 
@@ -69,7 +70,7 @@ async def exporting(service: str, stop: asyncio.Event, grace_seconds: float) -> 
     if not names or spans() is not None:
         yield
         return
-    provider = _provider(service, [_exporter(name) for name in names])
+    provider = _provider(service, names)
     told = asyncio.create_task(_moment_of(stop))
     try:
         yield
@@ -104,13 +105,7 @@ def _exporter(name: str) -> SpanExporter:
         raise CannotTrace(
             f"OTEL_TRACES_EXPORTER: {name!r} cannot be used; expected otlp, console, both with a comma, or none"
         )
-    try:
-        return exporters[name]()
-    except ImportError as missing:
-        raise CannotTrace(
-            "the OTEL_ variables ask for traces, and what sends them is not installed; run `pip install 'jobyard[otel]'` "
-            "(in a checkout `make install`), or set OTEL_TRACES_EXPORTER=none"
-        ) from missing
+    return exporters[name]()
 
 
 def _console() -> SpanExporter:
@@ -143,18 +138,30 @@ def _is_http(address: str) -> bool:
         return False
 
 
-def _provider(service: str, exporters: list[SpanExporter]) -> TracerProvider:
+def _provider(service: str, exporters: Iterable[str]) -> TracerProvider:
+    _listen_to_complaints()
+    try:
+        return _set_provider(service, exporters)
+    except ImportError as missing:
+        raise CannotTrace(
+            "the OTEL_ variables ask for traces, and what sends them is not installed; run `pip install 'jobyard[otel]'` "
+            "(in a checkout `make install`), or set OTEL_TRACES_EXPORTER=none"
+        ) from missing
+    except ValueError as fault:
+        raise CannotTrace(f"an OTEL_ variable cannot be used: {fault}") from fault
+
+
+def _set_provider(service: str, exporters: Iterable[str]) -> TracerProvider:
     """Also for the user's own spans: handlers find it where every OpenTelemetry program looks."""
     from opentelemetry import trace
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    _listen_to_complaints()
     ours = Resource.create({"service.name": service, "service.version": version("jobyard")})
     provider = TracerProvider(resource=ours.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
     for exporter in exporters:
-        provider.add_span_processor(BatchSpanProcessor(exporter))
+        provider.add_span_processor(BatchSpanProcessor(_exporter(exporter)))
     trace.set_tracer_provider(provider)
     return provider
 
@@ -182,6 +189,8 @@ class _Complaints(logging.Handler):
         if now - self._last < COMPLAINT_SECONDS:
             return
         self._last = now
-        # A collector's address may carry its key.
-        error = _URL.sub("url: ...", record.getMessage())[:COMPLAINT_CHARACTERS]
-        warning(LogEvent.LOOP_FAILED, loop="traces", error=error)
+        # The address of a collector, or a header that nobody can read, may hold its key.
+        said = (
+            str(record.msg) if record.name == READER_OF_HEADERS else _URL.sub("url: ...", record.getMessage())
+        )
+        warning(LogEvent.LOOP_FAILED, loop="traces", error=said[:COMPLAINT_CHARACTERS])
