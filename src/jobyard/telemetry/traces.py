@@ -111,7 +111,7 @@ def _exporter(name: str) -> SpanExporter:
 def _console() -> SpanExporter:
     from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
-    return ConsoleSpanExporter()
+    return ConsoleSpanExporter(out=sys.stdout)
 
 
 def _otlp() -> SpanExporter:
