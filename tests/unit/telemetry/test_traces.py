@@ -270,7 +270,11 @@ async def test_a_collector_that_refuses_is_complained_about_now_and_then(
     ids=["address", "headers"],
 )
 async def test_a_complaint_holds_no_secret(
-    env: SetEnv, told: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+    env: SetEnv,
+    told: list[dict[str, Any]],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
 ) -> None:
     monkeypatch.setattr(traces, "COMPLAINT_SECONDS", 0.0)
     monkeypatch.setattr(traces, "LAST_SPANS_SECONDS", 0.5)
@@ -279,3 +283,4 @@ async def test_a_complaint_holds_no_secret(
         made.request("GET", "/", "http", None).end("/", 307)
     assert told
     assert "secret" not in str(told)
+    assert caplog.records == [], "nor is it repeated to whoever else listens"

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import StatusCode, Tracer, TracerProvider
 from pydantic import BaseModel
 
 from jobyard import Fail, Retry
@@ -72,6 +73,38 @@ async def test_every_ending_has_its_words(
     await yard.change_of(yard.start(payload='{"to":"secret"}', max_attempts=1 if last else 5))
     assert told(traced.one("process t")) == expected
     assert "secret" not in traced.one("process t").to_json()
+
+
+class OtherTracer(Tracer):
+    """Not the SDK's, though it makes such spans: nobody chooses its ids."""
+
+    def __init__(self, sdk: Tracer) -> None:
+        self._sdk = sdk
+
+    def start_span(self, *about: Any, **more: Any) -> trace.Span:
+        return self._sdk.start_span(*about, **more)
+
+    def start_as_current_span(self, *about: Any, **more: Any) -> Any:
+        return self._sdk.start_as_current_span(*about, **more)
+
+
+class OtherProvider(TracerProvider):
+    def __init__(self, sdk: TracerProvider) -> None:
+        self._sdk = sdk
+
+    def get_tracer(self, *about: Any, **more: Any) -> Tracer:
+        return OtherTracer(self._sdk.get_tracer(*about, **more))
+
+
+async def test_a_tracer_whose_ids_nobody_chooses_has_spans_without_links(
+    bench: MakeBench, traced: Traced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", OtherProvider(trace.get_tracer_provider()))
+    yard = bench(lambda: 1)
+    await yard.change_of(yard.start(attempt=2, previous=7))
+    span = traced.one("process t")
+    assert told(span) == ("completed", None, None, False)
+    assert not span.links
 
 
 async def test_what_a_handler_raised_is_recorded(bench: MakeBench, traced: Traced) -> None:
