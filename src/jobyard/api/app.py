@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jobyard.api import documentation, jobs, overview, probes
 from jobyard.api.edge import Edge
@@ -29,6 +29,7 @@ from jobyard.api.schemas import (
     ListQuery,
     PageQuery,
 )
+from jobyard.api.traced import Traced
 from jobyard.api.waiters import Waiters
 from jobyard.config import Settings
 from jobyard.domain.errors import (
@@ -43,6 +44,7 @@ from jobyard.domain.errors import (
 from jobyard.ports import Clock
 from jobyard.store.database import Pool
 from jobyard.store.lanes import Lanes
+from jobyard.telemetry import traces
 
 EXAMPLE_ID = "019384a0-5b1c-7d3e-8f21-0242ac120002"
 
@@ -247,10 +249,11 @@ class Api:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._edge = Edge(ROUTES, parts)
+        edge, spans = Edge(ROUTES, parts), traces.spans()
+        self._app: ASGIApp = edge if spans is None else Traced(edge, spans)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._edge(scope, receive, send)
+        await self._app(scope, receive, send)
 
     @property
     def waiters(self) -> Waiters:

@@ -16,6 +16,7 @@ import msgspec
 
 from jobyard.client.errors import ApiError, NotJobyard
 from jobyard.client.shapes import Created, Event, Fault, Job, JobFilters, JobOptions, Page, Problem, Refused
+from jobyard.client.tracing import active_traceparent
 from jobyard.client.transport import OnRetry, Transport, is_header_text
 from jobyard.client.wire import Batch, batches, bulk_body, bulk_item, camel_case, encode
 
@@ -101,32 +102,38 @@ class Client:
         payload: Any,
         *,
         idempotency_key: str | None = None,
+        traceparent: str | None = None,
         **options: Unpack[JobOptions],
     ) -> Created:
         """One job, committed when this returns. With an idempotency key (1 to 255 printable ASCII characters, kept
-        24 h) the same call made twice makes one job. Raises ValueError for values that JSON cannot say."""
+        24 h) the same call made twice makes one job. `traceparent`: the W3C trace context that the job belongs to;
+        left out, that of the OpenTelemetry span which is active here. Raises ValueError for values that JSON cannot say.
+        """
         response = self._transport.send(
             "POST",
             "/api/jobs",
             repeatable=idempotency_key is not None,
             content=encode({"type": type, "payload": payload, **camel_case(options)}),
-            headers=_json_headers(idempotency_key),
+            headers=_json_headers(idempotency_key, traceparent),
         )
         created = self._transport.read(response, Created)
         return msgspec.structs.replace(
             created, replayed=response.headers.get("Idempotency-Replayed") == "true"
         )
 
-    def create_many(self, jobs: Iterable[Mapping[str, Any]]) -> Outcomes:
+    def create_many(self, jobs: Iterable[Mapping[str, Any]], *, traceparent: str | None = None) -> Outcomes:
         """Many jobs; the outcomes in the order given. See `create_each`."""
-        return list(self.create_each(jobs))
+        return list(self.create_each(jobs, traceparent=traceparent))
 
-    def create_each(self, jobs: Iterable[Mapping[str, Any]]) -> Iterator[Created | Refused]:
+    def create_each(
+        self, jobs: Iterable[Mapping[str, Any]], *, traceparent: str | None = None
+    ) -> Iterator[Created | Refused]:
         """Many jobs, streamed: takes as many as fill a request (1,000 jobs, 16 MiB), sends it, gives the outcomes
         in order, and goes on. A job is a whole body as the API takes it, e.g. `{"type": "email", "payload": {},
-        "maxAttempts": 3, "idempotencyKey": "order-17"}`."""
+        "maxAttempts": 3, "idempotencyKey": "order-17"}`. `traceparent` as in `create`, for all of them."""
+        headers = _json_headers(None, traceparent)
         for batch in batches(map(bulk_item, jobs)):
-            yield from self._create_batch(batch)
+            yield from self._create_batch(batch, headers)
 
     def get(self, job_id: str, wait: float | None = None) -> Job:
         """A job; with `wait`, as soon as it is completed or failed, or as it is after that many seconds."""
@@ -155,21 +162,23 @@ class Client:
         with contextlib.suppress(ApiError, NotJobyard):
             self._transport.send("GET", "/healthz", repeatable=False)
 
-    def _create_batch(self, batch: Batch) -> Iterator[Created | Refused]:
+    def _create_batch(self, batch: Batch, headers: dict[str, str]) -> Iterator[Created | Refused]:
         try:
             response = self._transport.send(
                 "POST",
                 "/api/jobs/bulk",
                 repeatable=all(item.keyed for item in batch),
                 content=bulk_body(batch),
-                headers=_json_headers(None),
+                headers=headers,
             )
         except ApiError as refusal:
-            yield from self._create_halves(batch, refusal)
+            yield from self._create_halves(batch, headers, refusal)
         else:
             yield from self._outcomes(response, len(batch))
 
-    def _create_halves(self, batch: Batch, refusal: ApiError) -> Iterator[Created | Refused]:
+    def _create_halves(
+        self, batch: Batch, headers: dict[str, str], refusal: ApiError
+    ) -> Iterator[Created | Refused]:
         """Looks for the item that had the whole request refused: alone at last, only it is."""
         if refusal.status not in WHOLE_BODY_REFUSALS:
             raise refusal
@@ -177,8 +186,8 @@ class Client:
             yield Refused(problem=refusal.problem)
             return
         middle = len(batch) // 2
-        yield from self._create_batch(batch[:middle])
-        yield from self._create_batch(batch[middle:])
+        yield from self._create_batch(batch[:middle], headers)
+        yield from self._create_batch(batch[middle:], headers)
 
     def _outcomes(self, response: httpx.Response, expected: int) -> Iterator[Created | Refused]:
         items = self._transport.read(response, _BulkAnswer).items
@@ -220,8 +229,13 @@ def _job_path(job_id: str) -> str:
     return f"/api/jobs/{quote(job_id, safe='')}"
 
 
-def _json_headers(idempotency_key: str | None) -> dict[str, str]:
+def _json_headers(idempotency_key: str | None, traceparent: str | None) -> dict[str, str]:
     headers = {"Content-Type": "application/json"}
+    traceparent = traceparent or active_traceparent()
+    if traceparent is not None:
+        if not is_header_text(traceparent):
+            raise ValueError("a traceparent is printable ASCII characters")
+        headers["traceparent"] = traceparent
     if idempotency_key is not None:
         if not 1 <= len(idempotency_key) <= 255 or not is_header_text(idempotency_key):
             raise ValueError("an idempotency key is 1 to 255 printable ASCII characters")
