@@ -27,7 +27,6 @@ from jobyard.client.shapes import (
     Record,
     Refused,
     Stats,
-    Status,
     Worker,
     WorkerTotals,
 )
@@ -56,7 +55,6 @@ __all__ = [
     "Refused",
     "ServerUnreachable",
     "Stats",
-    "Status",
     "Stream",
     "Worker",
     "WorkerTotals",

@@ -31,7 +31,14 @@ from jobyard.client.shapes import (
     Worker,
 )
 from jobyard.client.stream import Stream
-from jobyard.client.transport import ANSWER_SECONDS, NOT_MODIFIED, OnRetry, Transport, is_header_text
+from jobyard.client.transport import (
+    ANSWER_SECONDS,
+    NOT_MODIFIED,
+    OnRecovery,
+    OnRetry,
+    Transport,
+    is_header_text,
+)
 from jobyard.client.wire import Batch, batches, bulk_body, bulk_item, camel_case, encode
 
 T = TypeVar("T")
@@ -88,8 +95,8 @@ class Client:
 
     Reads, and creates whose every job carries an idempotency key, are tried again for `retry_seconds` while the
     server is away or asks for patience (`Retry-After`); anything else is sent once. `on_retry` hears of each
-    failure that will be tried again, and the pause in seconds. An answer is awaited for `timeout` seconds, plus what
-    a call says with `wait`. Raises ValueError for an address or a key that cannot be; calls raise ClientError. Not
+    failure that will be tried again, and the pause in seconds; `on_recovery` of the answer after failures. An answer
+    is awaited for `timeout` seconds, plus what a call says with `wait`. Raises ValueError for an address or a key that cannot be; calls raise ClientError. Not
     safe to share between threads.
     """
 
@@ -100,9 +107,10 @@ class Client:
         *,
         retry_seconds: float = 30.0,
         on_retry: OnRetry | None = None,
+        on_recovery: OnRecovery | None = None,
         timeout: float = ANSWER_SECONDS,
     ) -> None:
-        self._transport = Transport(url, key, retry_seconds, on_retry, timeout)
+        self._transport = Transport(url, key, retry_seconds, on_retry, on_recovery, timeout)
 
     def __enter__(self) -> Self:
         return self

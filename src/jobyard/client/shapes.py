@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 import msgspec
-
-Status = Literal["pending", "processing", "completed", "failed"]
-
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A value with attributes that is also read like a dict, by JSON name: `job.created_at`, `job["createdAt"]`.

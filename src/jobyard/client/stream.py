@@ -10,14 +10,14 @@ T = TypeVar("T")
 
 class Stream(Generic[T]):
     """`for job in stream` gives values; `stream.json()` gives each as the server wrote it, with the fields that this
-    version does not know. Every pass over it asks the server anew."""
+    version does not know, and `read` makes a value of it. Every pass asks the server anew."""
 
     def __init__(self, bodies: Callable[[], Iterator[bytes]], read: Callable[[bytes], T]) -> None:
         self._bodies = bodies
-        self._read = read
+        self.read = read
 
     def __iter__(self) -> Iterator[T]:
-        return map(self._read, self._bodies())
+        return map(self.read, self._bodies())
 
     def json(self) -> Iterator[bytes]:
         return self._bodies()

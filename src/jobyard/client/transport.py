@@ -25,18 +25,26 @@ CONNECT_SECONDS = 5.0
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 OnRetry = Callable[[ClientError, float], None]
+OnRecovery = Callable[[], None]
 
 
 class Transport:
     """A server's address, its key, and the patience to try again for `retry_seconds` what is safe to repeat."""
 
     def __init__(
-        self, url: str, key: str | None, retry_seconds: float, on_retry: OnRetry | None, answer_seconds: float
+        self,
+        url: str,
+        key: str | None,
+        retry_seconds: float,
+        on_retry: OnRetry | None,
+        on_recovery: OnRecovery | None,
+        answer_seconds: float,
     ) -> None:
         self.url = _without_password(url)
         self._answer_seconds = answer_seconds
         self._retry_seconds = retry_seconds
         self._on_retry = on_retry
+        self._on_recovery = on_recovery
         self._http = _connect(url, key)
 
     def close(self) -> None:
@@ -58,11 +66,15 @@ class Transport:
             method, path, content=content, headers=headers, params=params, timeout=self._timeout(wait)
         )
         until = time.monotonic() + (self._retry_seconds if repeatable else 0)
-        for pause in _growing_pauses():
+        for tries, pause in enumerate(_growing_pauses()):
             try:
-                return self._once(request)
+                response = self._once(request)
             except (ApiError, ServerUnreachable) as failure:
                 self._wait_or_raise(failure, pause, until)
+            else:
+                if tries and self._on_recovery is not None:
+                    self._on_recovery()
+                return response
         raise AssertionError("pauses never end")
 
     def _once(self, request: httpx.Request) -> httpx.Response:
