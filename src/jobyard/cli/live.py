@@ -14,7 +14,7 @@ from rich.text import Text
 
 from jobyard.cli.failure import headline
 from jobyard.cli.rows import JOB_COLUMNS, QUEUE_COLUMNS, job_row, queue_rows, stats_lines
-from jobyard.cli.sentence import since, tries
+from jobyard.cli.sentence import standing
 from jobyard.cli.table import STATUS_STYLES, console, lines
 from jobyard.cli.terminal import escaped
 
@@ -41,7 +41,7 @@ class JobView:
     def _lines(self) -> Iterator[tuple[str, str]]:
         if (job := self.job) is not None:
             yield escaped(f"{job.type} {job.id}"), "bold"
-            yield f"{job.status:<10}  {tries(job)}, {since(job)}", STATUS_STYLES.get(job.status, "")
+            yield escaped(standing(job)), STATUS_STYLES.get(job.status, "")
             if job.progress is not None:
                 yield escaped(f"progress {job.progress}"), ""
             if job.error is not None:

@@ -18,6 +18,11 @@ def change(job: Job) -> str:
     return "  ".join(part for part in (said.rstrip(), headline(job.error)) if part)
 
 
+def standing(job: Job) -> str:
+    """A line for a view that is drawn again and again."""
+    return f"{job.status:<10}  " + ", ".join(part for part in (tries(job), _since(job)) if part)
+
+
 def tries(job: Job) -> str:
     run = f"run {job.run}, " if job.run and job.run > 1 else ""
     reason = f", {job.reason}" if job.reason else ""
@@ -31,9 +36,9 @@ def _due(at: datetime | None) -> str:
     return f", next in {duration(wait)}" if wait > 0 else ""
 
 
-def since(job: Job) -> str:
-    """How long it has been so."""
-    if job.updated_at is None:
+def _since(job: Job) -> str:
+    """How long it has been so; nothing where the time to come says more."""
+    if job.updated_at is None or _due(job.run_at):
         return ""
     return (
         f"{age(job.updated_at)} ago"

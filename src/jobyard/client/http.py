@@ -258,17 +258,16 @@ class Client:
         return self._transport.send("GET", path, repeatable=True, headers=headers, wait=wait)
 
     def _changes(self, path: str) -> Iterator[bytes]:
-        response = self._job_within(path, 0)
+        response, asked = self._job_within(path, 0), -math.inf
         while True:
-            known = response.headers.get("ETag")
             if response.status_code != NOT_MODIFIED:
                 yield response.content
                 if self._transport.read(response, _Status).status in FINAL_STATUSES:
                     return
-            asked = time.monotonic()
-            response = self._job_within(path, WATCH_SECONDS, known)
             # A server that stops answers at once.
-            time.sleep(max(0.0, EARLY_ANSWER_PAUSE_SECONDS - (time.monotonic() - asked)))
+            time.sleep(max(0.0, asked + EARLY_ANSWER_PAUSE_SECONDS - time.monotonic()))
+            asked = time.monotonic()
+            response = self._job_within(path, WATCH_SECONDS, known=response.headers.get("ETag"))
 
     def _stream(self, bodies: Callable[[], Iterator[bytes]], shape: type[T]) -> Stream[T]:
         return Stream(bodies, lambda body: self._transport.decode(body, shape))

@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A value with attributes that is also read like a dict, by JSON name: `job.created_at`, `job["createdAt"]`.
 
