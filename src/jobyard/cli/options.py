@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Status = Annotated[
     Literal["pending", "processing", "completed", "failed"] | None,
-    typer.Option("--status", help="Only jobs that stand so."),
+    typer.Option("--status", metavar="STATUS", help="Only pending, processing, completed or failed jobs."),
 ]
 Type = Annotated[
     str | None,
