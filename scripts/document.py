@@ -1,4 +1,5 @@
-"""Writes the parts of docs/ that the code says: the drawn state machine, the layout, the settings. `make docs` runs it.
+"""Writes the parts of docs/ that the code says: the drawn state machine, the layout, the settings, the command line.
+`make docs` runs it.
 
 A part stands between `<!-- begin NAME -->` and `<!-- end NAME -->`; everything around it is written by people.
 """
@@ -11,7 +12,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import Field, fields
 from pathlib import Path
+from typing import Any
 
+import typer
+
+from jobyard.cli import app
+from jobyard.cli.endings import MEANINGS
 from jobyard.config import Settings
 from jobyard.domain.lifecycle import MOVES, Cause, Status, is_final
 
@@ -124,9 +130,47 @@ def _expected(read: Callable[[str], object]) -> str:
     return "text"
 
 
+def commands() -> str:
+    """Every command with its arguments and options, as the program itself describes them."""
+    root: Any = typer.main.get_command(app)
+    parts = [_command(f"jobyard {name}", command) for name, command in root.commands.items()]
+    return "\n\n".join([*parts, "## Options of `jobyard` itself", _parameters(root)])
+
+
+def _command(name: str, command: Any) -> str:
+    title = " ".join([name, *(_name(it) for it in command.params if it.param_type_name == "argument")])
+    about = "\n\n".join(" ".join(part.split()) for part in command.help.split("\n\n"))
+    return "\n\n".join(filter(None, (f"## `{title}`", about, _parameters(command))))
+
+
+def _parameters(command: Any) -> str:
+    if not command.params:
+        return ""
+    rows = [f"| `{_name(it)}` | {it.help}{_default_of(it)} |" for it in command.params]
+    return "\n".join(["| argument or option | what it does |", "| --- | --- |", *rows])
+
+
+def _name(parameter: Any) -> str:
+    value = (parameter.metavar or parameter.name.upper()).strip("[]")
+    if parameter.param_type_name == "argument":
+        return value if parameter.required else f"[{value}]"
+    return ", ".join(parameter.opts) + ("" if parameter.is_flag else f" {value}")
+
+
+def _default_of(parameter: Any) -> str:
+    return f" ({parameter.default:g})" if parameter.default else ""
+
+
+def exit_codes() -> str:
+    """Every exit code with its meaning."""
+    rows = [f"| {code:d} | {meaning} |" for code, meaning in MEANINGS.items()]
+    return "\n".join(["| code | meaning |", "| --- | --- |", *rows])
+
+
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/architecture.md": {"states": states, "layout": layout},
     "docs/settings.md": {"settings": settings},
+    "docs/reference/cli.md": {"exit codes": exit_codes, "commands": commands},
 }
 
 

@@ -14,10 +14,12 @@ UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 VARYING = [
     (UUID, "<id>"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ][\d:.]+(?:Z|\+00(?::00)?)?"), "<time>"),
-    (re.compile(r"\d+(?:[.,]\d+)?(?= ?(?:s\b|ms\b|jobs/s))"), "<number>"),
+    (re.compile(r"\d+(?:[.,]\d+)? ?(?:s|ms|min)\b"), "<duration>"),
+    (re.compile(r"\d+(?:[.,]\d+)?(?= ?jobs/s)"), "<number>"),
     (re.compile(r"[\s─━═┄]+|[-+]{3,}"), ""),
 ]
-SHOWN_URL, SHOWN_HOME = "http://localhost:3000", "/var/lib/jobyard"
+PYTHON = re.compile(r"(?<=```python\n)# (\w+)\.py\n.*?(?=^```)", re.DOTALL | re.MULTILINE)
+SHOWN_URL, SHOWN_HOME, SHOWN_FOLDER = "http://localhost:3000", "/var/lib/jobyard", "/home/you/yard"
 STARTS_EVERYTHING = "make run"
 COLUMNS = 100
 
@@ -48,6 +50,17 @@ def comparable(text: str) -> str:
     return text
 
 
+def write_files(text: str, folder: Path) -> list[str]:
+    """What a document has its reader write: modules, whose names are given back, and files that it shows by `cat`."""
+    for block in BLOCK.findall(text):
+        for exchange in exchanges(block):
+            if exchange.command.startswith("cat "):
+                (folder / exchange.command.removeprefix("cat ")).write_text(exchange.output)
+    for module in PYTHON.finditer(text):
+        (folder / f"{module[1]}.py").write_text(module[0])
+    return [module[1] for module in PYTHON.finditer(text)]
+
+
 class Console:
     """A shell at a running Jobyard; `$ID` is the job that was seen last."""
 
@@ -71,9 +84,10 @@ class Console:
             timeout=60,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        output = (
-            (done.stdout or done.stderr).replace(self._url, SHOWN_URL).replace(str(self._home), SHOWN_HOME)
-        )
+        output = done.stdout or done.stderr
+        shown = ((self._url, SHOWN_URL), (str(self._home), SHOWN_HOME), (str(self._folder), SHOWN_FOLDER))
+        for here, there in shown:
+            output = output.replace(here, there)
         if ids := UUID.findall(output):
             self._environment["ID"] = ids[0]
         return "\n".join(map(_tidy, output.splitlines())) + "\n"
@@ -89,3 +103,25 @@ def _tidy(line: str) -> str:
     if line.startswith("│") and line.endswith("│"):
         return line[:-1].rstrip().ljust(COLUMNS - 1) + "│"
     return line.rstrip()
+
+
+def follow(document: Path, console: Console) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Runs every console block: each command with its output as shown and as seen. With JOBYARD_RENEW_README set what
+    was seen is written."""
+    text = renewed = document.read_text()
+    shown: list[tuple[str, str]] = []
+    seen: list[tuple[str, str]] = []
+    for block in BLOCK.findall(text):
+        commands = exchanges(block)
+        if commands[0].command == STARTS_EVERYTHING:
+            continue
+        for exchange in commands:
+            console.wait_until_final()
+            output = console.run(exchange.command)
+            shown.append((exchange.command, comparable(exchange.output)))
+            seen.append((exchange.command, comparable(output)))
+            exchange.output = output
+        renewed = renewed.replace(block, "".join(f"$ {e.command}\n{e.output}" for e in commands), 1)
+    if os.environ.get("JOBYARD_RENEW_README"):
+        document.write_text(renewed)
+    return shown, seen

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from jobyard.cli.endings import Exit
 from jobyard.domain.lifecycle import MOVES, Status
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,9 +56,27 @@ def document(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["docs/architecture.md", "docs/settings.md"])
+@pytest.mark.parametrize("name", ["docs/architecture.md", "docs/settings.md", "docs/reference/cli.md"])
 def test_what_is_made_from_the_code_is_current(document: ModuleType, name: str) -> None:
     assert (ROOT / name).read_text(encoding="utf-8") == document.documented(name), "run `make docs`"
+
+
+def test_the_command_line_is_documented_with_every_command_option_and_exit_code(document: ModuleType) -> None:
+    commands = document.commands()
+    for name in (
+        "create [TYPE] [PAYLOAD]",
+        "get ID",
+        "list",
+        "watch [ID]",
+        "attempts ID",
+        "stats",
+        "bench SCENARIO",
+    ):
+        assert f"## `jobyard {name}`\n" in commands
+    assert "| `--retry-for SECONDS` | Keep trying so long while the server is away. (30) |" in commands
+    assert "| `--install-completion` |" in commands
+    codes = re.findall(r"^\| (\d+) \| \S", document.exit_codes(), re.MULTILINE)
+    assert codes == [str(int(code)) for code in Exit]
 
 
 def test_the_drawing_has_every_move_with_every_cause_and_no_other(document: ModuleType) -> None:

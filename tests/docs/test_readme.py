@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -14,25 +13,17 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "e2e"))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from console import BLOCK, STARTS_EVERYTHING, Console, comparable, exchanges
+from console import Console, follow, write_files
 from server_process import Running, running_dev
 
 ROOT = Path(__file__).parent.parent.parent
 README = ROOT / "README.md"
-PYTHON = re.compile(r"(?<=```python\n)# (\w+\.py)\n.*?(?=^```)", re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the README has its reader write: modules of handlers, and a file of jobs."""
     folder = tmp_path_factory.mktemp("reader")
-    text = README.read_text()
-    for module in PYTHON.finditer(text):
-        (folder / module[1]).write_text(module[0])
-    for block in BLOCK.findall(text):
-        for exchange in exchanges(block):
-            if exchange.command.startswith("cat "):
-                (folder / exchange.command.removeprefix("cat ")).write_text(exchange.output)
+    write_files(README.read_text(), folder)
     return folder
 
 
@@ -43,23 +34,7 @@ def running(folder: Path) -> Generator[Running]:
 
 
 def test_every_console_block_does_what_it_shows(running: Running, folder: Path) -> None:
-    console = Console(running.url, running.home, folder, running.environment)
-    text = README.read_text()
-    renewed = text
-    shown, seen = [], []
-    for block in BLOCK.findall(text):
-        commands = exchanges(block)
-        if commands[0].command == STARTS_EVERYTHING:
-            continue
-        for exchange in commands:
-            console.wait_until_final()
-            exchange_output = console.run(exchange.command)
-            shown.append((exchange.command, comparable(exchange.output)))
-            seen.append((exchange.command, comparable(exchange_output)))
-            exchange.output = exchange_output
-        renewed = renewed.replace(block, "".join(f"$ {e.command}\n{e.output}" for e in commands), 1)
-    if os.environ.get("JOBYARD_RENEW_README"):
-        README.write_text(renewed)
+    shown, seen = follow(README, Console(running.url, running.home, folder, running.environment))
     assert seen == shown
 
 

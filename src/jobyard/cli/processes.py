@@ -81,7 +81,9 @@ def verify(as_json: Json = False) -> None:
 
 
 def bench(
-    scenario: Annotated[Scenario, typer.Argument(help="What to measure.")],
+    scenario: Annotated[
+        Scenario, typer.Argument(help="What to measure: create, drain, life, latency or bloat.")
+    ],
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="How many jobs.")] = None,
     as_json: Json = False,
 ) -> None:
