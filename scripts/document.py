@@ -38,6 +38,7 @@ PARTS = {
     "config.py": "",
     "dev.py": "",
     "main.py": "",
+    "testing": "for users' tests: all of it in one process, which moves only when told to",
     "bench": "figures of this machine, beside the raw limit",
 }
 """The parts of the package along the data's way, from the caller to the roots. A file says itself what it is."""
