@@ -91,10 +91,14 @@ class Runs:
         job = await self._thread.ask(self._site.settle(turn.ending))
         return Ran(turn, job)
 
-    @asynccontextmanager
-    async def _turns(self, handlers: Handlers) -> AsyncGenerator[Turns]:
+    def require_free(self) -> None:
+        """Raises RuntimeError within a run: it has one slot, and whoever asks is in it."""
         if self._running:
             raise RuntimeError("a handler cannot run the jobs of the test that runs it")
+
+    @asynccontextmanager
+    async def _turns(self, handlers: Handlers) -> AsyncGenerator[Turns]:
+        self.require_free()
         self._running = True
         try:
             async with Turns(handlers, self._max_result_bytes) as turns:

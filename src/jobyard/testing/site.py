@@ -36,8 +36,9 @@ WHERE l.type = ANY ($1) GROUP BY l.type ORDER BY 2 DESC, 1
 
 
 class Site:
-    def __init__(self, pool: Pool, settings: Settings, url: str, empty: str) -> None:
-        self.url = url
+    def __init__(self, pool: Pool, settings: Settings, database_url: str, empty: str) -> None:
+        self.url = f"http://{settings.host}:{settings.port}"
+        self.database_url = database_url
         self._pool = pool
         self._empty = empty
         self.settler = Settler(pool, Lanes(), SystemClock(), lambda ending, held: None)
@@ -119,16 +120,17 @@ class Site:
 @asynccontextmanager
 async def site(server_url: str) -> AsyncGenerator[Site]:
     """Open until the end of the context. Raises DatabaseRefused."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    settings = Settings(port=listening.getsockname()[1])
     stop = asyncio.Event()
     async with own_database(server_url) as database:
+        listening = socket.create_server(("127.0.0.1", 0))
+        settings = Settings(port=listening.getsockname()[1])
         pool = await open_pool(database, size=CONNECTIONS, hot=True, name="jobyard testing")
-        app = create_app(settings, pool, Lanes(), SystemClock())
-        serving = asyncio.create_task(Server(app, settings, listening).serve(stop))
+        serving = asyncio.create_task(
+            Server(create_app(settings, pool, Lanes(), SystemClock()), settings, listening).serve(stop)
+        )
         async with pool.acquire() as connection:
             empty = await connection.fetchval(EMPTY)
-        place = Site(pool, settings, f"http://{settings.host}:{settings.port}", empty)
+        place = Site(pool, settings, database, empty)
         settling = asyncio.create_task(place.settler.run())
         try:
             yield place

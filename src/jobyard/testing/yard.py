@@ -7,7 +7,7 @@ import contextvars
 import os
 import tempfile
 from collections.abc import Callable, Coroutine
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import datetime, timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -114,6 +114,11 @@ class Yard:
         """Where the HTTP API answers."""
         return self._site.url
 
+    @property
+    def database_url(self) -> str:
+        """The address of the database, for SQL of your own; there `now()` travels too."""
+        return self._site.database_url
+
     def create(self, type: str, payload: Any = None, **options: Unpack[JobOptions]) -> Job:
         """A job, created over HTTP as anybody would. Without a payload it has `{}`."""
         __tracebackhide__ = True
@@ -181,13 +186,14 @@ class Yard:
 
     def _in_own_loop(self, running: Coroutine[Any, Any, R]) -> R:
         __tracebackhide__ = True
-        if _in_a_coroutine():
-            running.close()
-            raise RuntimeError(
-                "this test is a coroutine, and its handlers may need its event loop: "
-                "`await jobyard.run_until_idle_async()`, and `run_async` in place of `run`"
-            )
-        return self._loop.run(running, context=contextvars.copy_context())
+        with closing(running):
+            if _in_a_coroutine():
+                raise RuntimeError(
+                    "this test is a coroutine, and its handlers may need its event loop: "
+                    "`await jobyard.run_until_idle_async()`, and `run_async` in place of `run`"
+                )
+            self._runs.require_free()
+            return self._loop.run(running, context=contextvars.copy_context())
 
     def _find(self, handler: str | Callable[..., Any]) -> Handler:
         known = self._handlers()
