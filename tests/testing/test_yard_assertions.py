@@ -91,7 +91,7 @@ def test_another_count_lists_those_that_were_found(jobyard: Yard) -> None:
     with pytest.raises(AssertionError) as failed:
         jobyard.assert_created("greet", count=2)
     assert str(failed.value).splitlines() == [
-        "2 of 'greet' job were expected, not 1.",
+        "'greet' job: 1 created, not 2.",
         "Created (1):",
         "  greet {'name': 'Ada'} (pending)",
     ]

@@ -272,14 +272,10 @@ class Yard:
         wanted = Wanted(type, payload, facts)
         jobs = self._thread.call(self._site.jobs())
         found = wanted.among(jobs)
-        if found and count in (None, len(found)):
-            return found
-        if count == 0 and not found:
+        if len(found) == count or (found and count is None):
             return found
         if found:
-            raise AssertionError(
-                f"{count} of {wanted} were expected, not {len(found)}.\n{listed(found, 'Created')}"
-            )
+            raise AssertionError(f"{wanted}: {len(found)} created, not {count}.\n{listed(found, 'Created')}")
         raise AssertionError(
             f"No {wanted} was created.\n{listed(jobs, 'Created instead')}\n{nearest_miss(wanted, jobs)}".rstrip()
         )
