@@ -27,9 +27,12 @@ class _Uvicorn(uvicorn.Server):
 
 
 class Server:
-    def __init__(self, app: Any, settings: Settings) -> None:
+    """Listens where the settings say, or on a socket that listens already."""
+
+    def __init__(self, app: Any, settings: Settings, listening: socket.socket | None = None) -> None:
         self._app = app
         self._settings = settings
+        self._listening = listening
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set; then take no new connections, answer those that wait, flush what was accepted."""
@@ -49,7 +52,7 @@ class Server:
             timeout_graceful_shutdown=max(1, int(settings.grace_seconds)),
         )
         server = _Uvicorn(config)
-        serving = asyncio.create_task(server.serve(sockets=[self._listen()]))
+        serving = asyncio.create_task(server.serve(sockets=[self._listening or self._listen()]))
         stopping = asyncio.create_task(stop.wait())
         telemetry.info(LogEvent.API_STARTED, host=settings.host, port=settings.port)
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
