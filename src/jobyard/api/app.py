@@ -10,9 +10,9 @@ from jobyard.api.openapi import document
 from jobyard.api.pages import Pages
 from jobyard.api.parts import Parts
 from jobyard.api.problems import (
-    BodyTimeout,
     MalformedJson,
     TooLarge,
+    TooSlow,
     UnsupportedMediaType,
     ValidationFailed,
 )
@@ -70,7 +70,7 @@ ETAG = Header("ETag", "Changes whenever the job does.", '"1.0.pending.1795687200
 
 BODY: tuple[type[JobyardError], ...] = (
     MalformedJson,
-    BodyTimeout,
+    TooSlow,
     TooLarge,
     UnsupportedMediaType,
     ValidationFailed,
@@ -187,6 +187,7 @@ ROUTES = (
         "OpenAPI 3.1, made from the same table as the routes.",
         "documentation",
         {200: Reply("The document.", media="application/json")},
+        for_browsers=True,
     ),
     Route(
         "GET",
@@ -196,6 +197,7 @@ ROUTES = (
         "One page that needs no network.",
         "documentation",
         {200: Reply("The page.", media="text/html")},
+        for_browsers=True,
     ),
     Route(
         "GET",
@@ -205,6 +207,7 @@ ROUTES = (
         "Leads to the documentation.",
         "documentation",
         {307: Reply("Go there.", (), (Header("Location", "The page.", "/docs"),))},
+        for_browsers=True,
     ),
 )
 

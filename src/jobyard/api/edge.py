@@ -8,7 +8,7 @@ from typing import NoReturn
 import msgspec
 from starlette.routing import Route as StarletteRoute
 from starlette.routing import Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jobyard import telemetry
 from jobyard.api.auth import Guard
@@ -62,6 +62,16 @@ class Edge:
             del scope[REQUEST]
 
 
+def refusing(error: Exception) -> ASGIApp:
+    """Answers a request that never became one."""
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        await _problem(error, request).send(request, send)
+
+    return refuse
+
+
 class _Resource:
     """The methods of one address; HEAD is answered as GET, and the server leaves out the body."""
 
@@ -75,10 +85,11 @@ class _Resource:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request: Request = scope[REQUEST]
         route = self._routes.get(request.method)
-        if route is None or not route.is_open:
-            self._guard.check(request.headers.get(b"authorization"))
         if route is None:
+            self._guard.check(scope["headers"])
             raise MethodNotAllowed(sorted(self._routes))
+        if not route.is_open:
+            self._guard.check(scope["headers"], from_browser=route.for_browsers)
         answer = await route.endpoint(self._parts, request)
         await answer.send(request, send)
 
@@ -90,7 +101,7 @@ class _Nowhere:
         self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> NoReturn:
-        self._guard.check(scope[REQUEST].headers.get(b"authorization"))
+        self._guard.check(scope["headers"])
         raise NotFound(scope["path"])
 
 
@@ -102,7 +113,7 @@ def _problem(error: Exception, request: Request) -> Answer:
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode()))
     if isinstance(error, Unauthenticated):
-        headers.append((b"www-authenticate", b"Bearer"))
+        headers += [(b"www-authenticate", challenge) for challenge in error.challenges]
     body = _encode(problem_of(error, request.id))
     return Answer(kind.status, body, headers, PROBLEM_JSON, closes=kind.closes)
 
