@@ -123,6 +123,8 @@ class Connection(HttpToolsProtocol):
             size += len(name) + len(value) + FRAME_BYTES_A_HEADER
             if name == b"transfer-encoding" and value.lower() != b"chunked":
                 self._stop(BadRequest("the only transfer coding is chunked"))
+            elif name == b"transfer-encoding" and self.parser.get_http_version() != "1.1":
+                self._stop(BadRequest("chunks are for HTTP/1.1"))
         if size > self._settings.max_header_bytes or len(self.headers) > self._settings.max_headers:
             self._stop(self._too_large())
         if self.parser.get_http_version() not in VERSIONS:
@@ -221,7 +223,7 @@ class Connection(HttpToolsProtocol):
             self._end_slow_head()
 
     def _end_slow_head(self) -> None:
-        if self._fruitless:
+        if self.cycle or self._fruitless:
             self._refuse(TooSlow("request line and headers were not there in time"))
         else:
             # A browser that connected ahead of need is not told of a request that it never made.

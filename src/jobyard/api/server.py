@@ -66,6 +66,7 @@ class Server:
             http=cast("Any", functools.partial(Connection, settings)),
             ws="none",
             lifespan="off",
+            proxy_headers=False,
             access_log=False,
             log_config=None,
             log_level="error",
