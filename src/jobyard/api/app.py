@@ -50,6 +50,7 @@ IDEMPOTENCY_KEY = Header(
     "Idempotency-Key",
     "1 to 255 printable ASCII characters. For 24 hours the same key with the same body is the same job; with another body it is refused.",
     "order-17",
+    r"^[\x20-\x7e]{1,255}$",
 )
 PREFER = Header(
     "Prefer", "`wait=N`: answer when the job is final, after N seconds (at most 60) at the latest.", "wait=10"

@@ -73,10 +73,11 @@ def refusing(error: Exception) -> ASGIApp:
 
 
 class _Resource:
-    """The methods of one address; HEAD is answered as GET, and the server leaves out the body."""
+    """The methods of one address, which are open all or guarded all; HEAD is answered as GET, and the server leaves out the body."""
 
     def __init__(self, routes: Iterable[Route], parts: Parts, guard: Guard) -> None:
         self._routes = {route.method: route for route in routes}
+        self._is_open = all(route.is_open for route in self._routes.values())
         if "GET" in self._routes:
             self._routes["HEAD"] = self._routes["GET"]
         self._parts = parts
@@ -85,11 +86,10 @@ class _Resource:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request: Request = scope[REQUEST]
         route = self._routes.get(request.method)
+        if not self._is_open:
+            self._guard.check(scope["headers"], from_browser=route is not None and route.for_browsers)
         if route is None:
-            self._guard.check(scope["headers"])
             raise MethodNotAllowed(sorted(self._routes))
-        if not route.is_open:
-            self._guard.check(scope["headers"], from_browser=route.for_browsers)
         answer = await route.endpoint(self._parts, request)
         await answer.send(request, send)
 

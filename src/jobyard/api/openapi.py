@@ -178,7 +178,7 @@ def _header_parameters(route: Route) -> list[Object]:
             "in": "header",
             "required": False,
             "description": header.about,
-            "schema": {"type": "string"},
+            "schema": {"type": "string"} | ({"pattern": header.pattern} if header.pattern else {}),
             "example": header.example,
         }
         for header in route.headers

@@ -20,11 +20,12 @@ Shape = type[msgspec.Struct]
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A header of a request or of an answer."""
+    """A header of a request or of an answer. `pattern`: what else it holds is refused."""
 
     name: str
     about: str
     example: str
+    pattern: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,9 @@ class Server:
                 f"HOST: {host!r} is {address} here, which other machines reach; set JOBYARD_KEY to a secret first, "
                 "or HOST to 127.0.0.1"
             )
+        # Connections inherit it. uvloop sets it anyway; asyncio does not where the protocol is left to the kernel, and then
+        # every answer waits 40 ms for the client's delayed acknowledgement of its head.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listening
 
 
