@@ -6,7 +6,7 @@ import asyncio
 import base64
 import re
 
-from api.site import MAIL, Site, serving
+from api.site import MAIL, Site, head, serving
 from jobyard.api.app import ROUTES
 from jobyard.store.database import Pool
 from store.scene import Scene
@@ -124,6 +124,48 @@ async def test_what_a_browser_sends_unasked_opens_nothing_else(pool: Pool, scene
                 assert (path, await status(site, route.method, path, basic(KEY), body=MAIL)) == (path, 401)
         assert await status(site, "POST", "/docs", basic(KEY)) == 401
     assert await scene.count("job") == 0
+
+
+# Without a key
+
+
+async def named(site: Site, path: str, host: str, method: str = "GET") -> int:
+    async with site.raw(f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()) as client:
+        return (await client.answer())[0]
+
+
+async def test_without_a_key_only_this_machines_own_names_are_answered(site: Site):
+    """A page elsewhere can give its own name our address (DNS rebinding): to a browser we would be that page's server."""
+    for host in (
+        "localhost",
+        "localhost:3000",
+        "LOCALHOST",
+        "127.0.0.1:1",
+        "127.9.9.9",
+        "[::1]:3000",
+        "[::1]",
+    ):
+        assert (host, await named(site, "/api/jobs", host)) == (host, 200)
+    for host in (
+        "evil.example",
+        "evil.example:3000",
+        "localhost.evil.example",
+        "192.168.1.5",
+        "localhost@evil.example",
+        "",
+    ):
+        assert (host, await named(site, "/api/jobs", host)) == (host, 421)
+        assert await named(site, "/nowhere", host) == 421
+        assert await named(site, "/healthz", host) == 200
+    async with site.raw(b"GET /api/jobs HTTP/1.0\r\n\r\n") as nameless:
+        assert (await nameless.answer())[0] == 200
+
+
+async def test_with_a_key_every_name_is_answered(pool: Pool):
+    async with serving(pool, key=KEY) as site:
+        sent = head("GET", "/api/jobs", Authorization=f"Bearer {KEY}").replace(b"localhost", b"jobs.example")
+        async with site.raw(sent) as client:
+            assert (await client.answer())[0] == 200
 
 
 async def test_without_a_key_nobody_is_asked_for_one(site: Site):

@@ -6,32 +6,52 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable
 
-from jobyard.api.problems import Unauthenticated
+from jobyard.api.problems import Misdirected, Unauthenticated
+from jobyard.config import is_loopback
 
 BEARER_CHALLENGE = b"Bearer"
 BASIC_CHALLENGE = b'Basic realm="Jobyard: any name, and the key as the password"'
 
+OWN_NAMES = {b"localhost", b"127.0.0.1", b"[::1]"}
+"""Those that need no closer look."""
+
+_PORT = re.compile(rb":\d*$")
+
 
 class Guard:
-    """Without a key everybody passes; the settings see to it that this is so on loopback only."""
+    """Without a key everybody on this machine passes; the settings see to it that nobody else gets here. Nobody but the
+    browser of somebody here, led by a page whose name was made to lead to this machine (DNS rebinding): so what is
+    asked of another name than this machine's own is refused."""
 
     def __init__(self, key: str | None) -> None:
         self._digest = None if key is None else _digest(key.encode())
 
     def check(self, headers: Iterable[tuple[bytes, bytes]], *, from_browser: bool = False) -> None:
-        """Raises Unauthenticated. Takes the same time for every wrong key.
+        """Raises Unauthenticated, or Misdirected. Takes the same time for every wrong key.
 
         `from_browser`: a browser's own prompt (Basic, the key as the password) will do. Browsers send that again
         unasked, also when another site's page makes them, so it must open nothing that changes anything."""
         if self._digest is None:
+            _require_own_name(headers)
             return
         shown = [value for name, value in headers if name == b"authorization"]
         key = _key_of(shown[0], from_browser) if len(shown) == 1 else b""
         if not hmac.compare_digest(_digest(key), self._digest):
             how = "send it as Authorization: Bearer <key>, once"
             raise Unauthenticated(how, (BEARER_CHALLENGE, BASIC_CHALLENGE)[: 1 + from_browser])
+
+
+def _require_own_name(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    if not all(_is_own(value) for name, value in headers if name == b"host"):
+        raise Misdirected("without a key only localhost is answered; set JOBYARD_KEY to be called otherwise")
+
+
+def _is_own(host: bytes) -> bool:
+    name = _PORT.sub(b"", host)
+    return name in OWN_NAMES or is_loopback(name.strip(b"[]").decode("latin-1"))
 
 
 def _digest(key: bytes) -> bytes:

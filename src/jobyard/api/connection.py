@@ -92,16 +92,12 @@ class Connection(HttpToolsProtocol):
         if len(self.url) > self._settings.max_url_bytes:
             self._stop(UriTooLong(f"the address is longer than {self._settings.max_url_bytes} bytes"))
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        # A trailer could say what the head did not: behind the head there are no headers.
-        if not self._in_body:
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         self._require_sane_head()
         self._declines = self.parser.should_upgrade()
         if not self._declines:
             super().on_headers_complete()
+            self.headers = []  # for trailers: what comes behind the head must not add to it
         self._unset_keepalive_if_required()  # an answer may have set it since the head began
         self._fruitless = 0
         self._head_since = None
@@ -118,16 +114,14 @@ class Connection(HttpToolsProtocol):
             super().on_message_complete()
 
     def _require_sane_head(self) -> None:
-        size = len(self.url)
+        size, version = len(self.url), self.parser.get_http_version()
         for name, value in self.headers:
             size += len(name) + len(value) + FRAME_BYTES_A_HEADER
-            if name == b"transfer-encoding" and value.lower() != b"chunked":
-                self._stop(BadRequest("the only transfer coding is chunked"))
-            elif name == b"transfer-encoding" and self.parser.get_http_version() != "1.1":
-                self._stop(BadRequest("chunks are for HTTP/1.1"))
+            if name == b"transfer-encoding" and not (value.lower() == b"chunked" and version == "1.1"):
+                self._stop(BadRequest("the only transfer coding is chunked, over HTTP/1.1"))
         if size > self._settings.max_header_bytes or len(self.headers) > self._settings.max_headers:
             self._stop(self._too_large())
-        if self.parser.get_http_version() not in VERSIONS:
+        if version not in VERSIONS:
             self._stop(BadRequest("HTTP/1.1 is spoken here"))
         if self.parser.get_method() == b"CONNECT":
             self._stop(BadRequest("this is no proxy"))

@@ -13,6 +13,7 @@ from jobyard.api.exchange import PROBLEM_JSON
 from jobyard.api.problems import (
     BadRequest,
     HeadersTooLarge,
+    Misdirected,
     Problem,
     TooSlow,
     Unauthenticated,
@@ -221,8 +222,8 @@ def _headers(*headers: Header) -> Object:
 
 def problems_of(route: Route, *, guarded: bool) -> tuple[type[JobyardError], ...]:
     """What the route names, and what can befall any."""
-    asks_for_key = (Unauthenticated,) if guarded and not route.is_open else ()
-    return tuple(dict.fromkeys((*route.problems, *asks_for_key, *ANY)))
+    guard = () if route.is_open else (Unauthenticated,) if guarded else (Misdirected,)
+    return tuple(dict.fromkeys((*route.problems, *guard, *ANY)))
 
 
 def _problems(route: Route, guarded: bool) -> Object:

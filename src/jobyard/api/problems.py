@@ -96,6 +96,10 @@ class Unauthenticated(Refusal):
         self.challenges = challenges
 
 
+class Misdirected(Refusal):
+    pass
+
+
 class Unexpected(Refusal):
     """Stands in the table for every exception that nobody foresaw; its own words stay in the log."""
 
@@ -129,6 +133,7 @@ KINDS: dict[type[JobyardError], Kind] = {
     TooLarge: Kind(413, "too_large", "The request is too large", closes=True),
     UriTooLong: Kind(414, "uri_too_long", "The address is too long", closes=True),
     UnsupportedMediaType: Kind(415, "unsupported_media_type", "Only JSON is understood", closes=True),
+    Misdirected: Kind(421, "misdirected", "This server does not answer to that name"),
     ValidationFailed: Kind(422, "validation_failed", "The request cannot be accepted as it is"),
     InvalidJob: Kind(422, "validation_failed", "The request cannot be accepted as it is"),
     TooManyLanes: Kind(422, "too_many_lanes", "Too many combinations of queue, type and priority"),
