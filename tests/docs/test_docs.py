@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.util
 import re
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from jobyard.cli.endings import Exit
+from jobyard.config import Settings
 from jobyard.domain.lifecycle import MOVES, Status
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,6 +144,19 @@ def test_every_path_that_is_named_is_there(document: Path) -> None:
     )
     assert named
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_limits_are_all_told_with_their_true_defaults() -> None:
+    text = (ROOT / "docs" / "reference" / "limits.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\|[^|]+\| ([\d.]+)(?: s)? \| `(JOBYARD_\w+)` \|", text, re.MULTILINE)
+    bounds = {
+        field.metadata["variable"]: f"{field.default:g}"
+        if isinstance(field.default, float)
+        else str(field.default)
+        for field in dataclasses.fields(Settings)
+        if re.search(r"_MAX_|_TIMEOUT_|_QUEUE", field.metadata["variable"])
+    }
+    assert {variable: default for default, variable in told} == bounds
 
 
 def test_records_of_decisions_are_numbered_without_a_gap() -> None:

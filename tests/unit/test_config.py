@@ -222,7 +222,13 @@ def test_a_bulk_must_hold_the_largest_payload() -> None:
     assert same.max_bulk_bytes == same.max_payload_bytes == 2048
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "jobs.example"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "0.0.0.0", "::", "192.168.1.5", "jobs.example", "localhost.example", "localhost6", "0", "127.1", "2130706433", "128.0.0.1",
+        "::ffff:10.0.0.1", "fe80::1", "*", " 127.0.0.1",
+    ],
+)  # fmt: skip
 def test_a_host_that_others_reach_needs_a_key(host: str) -> None:
     fault = fault_of(HOST=host)
     assert fault.startswith(f"HOST: {host!r}")
@@ -230,7 +236,9 @@ def test_a_host_that_others_reach_needs_a_key(host: str) -> None:
     assert Settings.read({"HOST": host, "JOBYARD_KEY": SECRET}).host == host
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.0.0.2", "::1", "0:0:0:0:0:0:0:1", "::ffff:127.0.0.1", "localhost", "LocalHost"]
+)
 def test_on_loopback_no_key_is_needed(host: str) -> None:
     assert Settings.read({"HOST": host}).key is None
 

@@ -10,9 +10,9 @@ from jobyard.api.openapi import document
 from jobyard.api.pages import Pages
 from jobyard.api.parts import Parts
 from jobyard.api.problems import (
-    BodyTimeout,
     MalformedJson,
     TooLarge,
+    TooSlow,
     UnsupportedMediaType,
     ValidationFailed,
 )
@@ -52,6 +52,7 @@ IDEMPOTENCY_KEY = Header(
     "Idempotency-Key",
     "1 to 255 printable ASCII characters. For 24 hours the same key with the same body is the same job; with another body it is refused.",
     "order-17",
+    r"^[\x20-\x7e]{1,255}$",
 )
 PREFER = Header(
     "Prefer", "`wait=N`: answer when the job is final, after N seconds (at most 60) at the latest.", "wait=10"
@@ -72,7 +73,7 @@ ETAG = Header("ETag", "Changes whenever the job does.", '"1.0.pending.1795687200
 
 BODY: tuple[type[JobyardError], ...] = (
     MalformedJson,
-    BodyTimeout,
+    TooSlow,
     TooLarge,
     UnsupportedMediaType,
     ValidationFailed,
@@ -222,6 +223,7 @@ ROUTES = (
         "OpenAPI 3.1, made from the same table as the routes.",
         "documentation",
         {200: Reply("The document.", media="application/json")},
+        for_browsers=True,
     ),
     Route(
         "GET",
@@ -231,6 +233,7 @@ ROUTES = (
         "One page that needs no network.",
         "documentation",
         {200: Reply("The page.", media="text/html")},
+        for_browsers=True,
     ),
     Route(
         "GET",
@@ -240,6 +243,7 @@ ROUTES = (
         "Leads to the documentation.",
         "documentation",
         {307: Reply("Go there.", (), (Header("Location", "The page.", "/docs"),))},
+        for_browsers=True,
     ),
 )
 

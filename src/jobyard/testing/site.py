@@ -4,7 +4,6 @@ maintainer that write."""
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -36,8 +35,8 @@ WHERE l.type = ANY ($1) GROUP BY l.type ORDER BY 2 DESC, 1
 
 
 class Site:
-    def __init__(self, pool: Pool, settings: Settings, database_url: str, empty: str) -> None:
-        self.url = f"http://{settings.host}:{settings.port}"
+    def __init__(self, pool: Pool, settings: Settings, url: str, database_url: str, empty: str) -> None:
+        self.url = url
         self.database_url = database_url
         self._pool = pool
         self._empty = empty
@@ -122,15 +121,13 @@ async def site(server_url: str) -> AsyncGenerator[Site]:
     """Open until the end of the context. Raises DatabaseRefused."""
     stop = asyncio.Event()
     async with own_database(server_url) as database:
-        listening = socket.create_server(("127.0.0.1", 0))
-        settings = Settings(port=listening.getsockname()[1])
+        settings = Settings(port=0)
         pool = await open_pool(database, size=CONNECTIONS, hot=True, name="jobyard testing")
-        serving = asyncio.create_task(
-            Server(create_app(settings, pool, Lanes(), SystemClock()), settings, listening).serve(stop)
-        )
+        server = Server(create_app(settings, pool, Lanes(), SystemClock()), settings)
+        serving = asyncio.create_task(server.serve(stop))
         async with pool.acquire() as connection:
             empty = await connection.fetchval(EMPTY)
-        place = Site(pool, settings, database, empty)
+        place = Site(pool, settings, f"http://{settings.host}:{server.port}", database, empty)
         settling = asyncio.create_task(place.settler.run())
         try:
             yield place
