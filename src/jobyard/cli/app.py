@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import sys
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -63,8 +66,16 @@ for panel, commands in PANELS.items():
         app.command(command.__name__.strip("_"), rich_help_panel=panel)(command)
 
 
+def _end(number: int, _: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """The command `jobyard`."""
+    if os.getpid() == 1:
+        # As the first process of a container it has no default action for signals: one that comes while the rest is
+        # still imported would be lost, and the container killed at the end of its patience.
+        signal.signal(signal.SIGTERM, _end)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # no crash where the terminal is not UTF-8
