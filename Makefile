@@ -26,7 +26,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run psql migrate check format-check format lint types contract test soak bench docs lock clean install
+.PHONY: help run psql migrate up down logs check format-check format lint types contract test soak bench docs lock clean install
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,8 +37,17 @@ run: $(RUN) $(PACKAGE) ## Start PostgreSQL, API, worker and maintainer at http:/
 psql: $(RUN) $(PACKAGE) ## Open psql on the embedded PostgreSQL of `make run`; ARGS="-c 'SELECT 1'" runs a statement
 	@$(PYTHON_IN_VENV) -m jobyard.store.embedded $(ARGS)
 
-migrate: $(RUN) $(PACKAGE) ## Bring the schema of DATABASE_URL up to date
-	@$(VENV)/bin/jobyard migrate
+migrate: $(if $(value DATABASE_URL),$(RUN) $(PACKAGE)) ## Bring the schema up to date: of DATABASE_URL, or of the containers of `make up`
+	@$(if $(value DATABASE_URL),$(VENV)/bin/jobyard,sh scripts/compose.sh) migrate
+
+up: ## Build the image and start all of it in containers at http://localhost:3000; returns once they are healthy
+	@sh scripts/compose.sh up --detach --build --wait
+
+down: ## Stop and remove the containers; the data stays in its volume
+	@sh scripts/compose.sh down
+
+logs: ## Follow the logs of the containers; ARGS="api worker" chooses some
+	@sh scripts/compose.sh logs --follow $(ARGS)
 
 check: format-check lint types contract test ## Format, lint, types, import contract and all tests
 

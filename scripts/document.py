@@ -1,4 +1,5 @@
-"""Writes the parts of docs/ that the code says: the drawn state machine, the layout, the settings. `make docs` runs it.
+"""Writes the parts of docs/ that the code says: the drawn state machine, the layout, the settings, the command line.
+`make docs` runs it.
 
 A part stands between `<!-- begin NAME -->` and `<!-- end NAME -->`; everything around it is written by people.
 """
@@ -11,7 +12,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import Field, fields
 from pathlib import Path
+from typing import Any
 
+import typer
+
+from jobyard.cli import app
+from jobyard.cli.endings import MEANINGS
 from jobyard.config import Settings
 from jobyard.domain.lifecycle import MOVES, Cause, Status, is_final
 
@@ -29,6 +35,7 @@ PARTS = {
     "bus": "what wakes workers; a lost message is a delay, never a loss",
     "worker": "claim, run, settle; lanes, slots, heartbeat, drain",
     "handlers": "the built-in ones",
+    "outgoing": "the one guarded HTTP client for everything that leaves",
     "maintain": "what must happen without anybody asking: one loop a file",
     "loop.py": "",
     "clock.py": "",
@@ -38,6 +45,8 @@ PARTS = {
     "config.py": "",
     "dev.py": "",
     "main.py": "",
+    "doctor": "is the database fit, and does it keep the promises",
+    "testing": "for users' tests: all of it in one process, which moves only when told to",
     "bench": "figures of this machine, beside the raw limit",
 }
 """The parts of the package along the data's way, from the caller to the roots. A file says itself what it is."""
@@ -122,9 +131,47 @@ def _expected(read: Callable[[str], object]) -> str:
     return "text"
 
 
+def commands() -> str:
+    """Every command with its arguments and options, as the program itself describes them."""
+    root: Any = typer.main.get_command(app)
+    parts = [_command(f"jobyard {name}", command) for name, command in root.commands.items()]
+    return "\n\n".join([*parts, "## Options of `jobyard` itself", _parameters(root)])
+
+
+def _command(name: str, command: Any) -> str:
+    title = " ".join([name, *(_name(it) for it in command.params if it.param_type_name == "argument")])
+    about = "\n\n".join(" ".join(part.split()) for part in command.help.split("\n\n"))
+    return "\n\n".join(filter(None, (f"## `{title}`", about, _parameters(command))))
+
+
+def _parameters(command: Any) -> str:
+    if not command.params:
+        return ""
+    rows = [f"| `{_name(it)}` | {it.help}{_default_of(it)} |" for it in command.params]
+    return "\n".join(["| argument or option | what it does |", "| --- | --- |", *rows])
+
+
+def _name(parameter: Any) -> str:
+    value = (parameter.metavar or parameter.name.upper()).strip("[]")
+    if parameter.param_type_name == "argument":
+        return value if parameter.required else f"[{value}]"
+    return ", ".join(parameter.opts) + ("" if parameter.is_flag else f" {value}")
+
+
+def _default_of(parameter: Any) -> str:
+    return f" ({parameter.default:g})" if parameter.default else ""
+
+
+def exit_codes() -> str:
+    """Every exit code with its meaning."""
+    rows = [f"| {code:d} | {meaning} |" for code, meaning in MEANINGS.items()]
+    return "\n".join(["| code | meaning |", "| --- | --- |", *rows])
+
+
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/explanation/architecture.md": {"states": states, "layout": layout},
     "docs/reference/settings.md": {"settings": settings},
+    "docs/reference/cli.md": {"exit codes": exit_codes, "commands": commands},
 }
 
 

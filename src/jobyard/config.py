@@ -6,10 +6,12 @@ Secrets (`JOBYARD_KEY`, passwords inside addresses) never stand in a message or 
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -110,6 +112,15 @@ def _sender(value: str) -> str:
     return value
 
 
+def _networks(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(entry.strip()) for entry in value.split(","))
+    except ValueError:
+        raise ValueError(
+            "addresses and networks in CIDR form, separated by commas, like 127.0.0.1, 10.0.0.0/8, ::1"
+        ) from None
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def read(value: str) -> str:
         if value not in words:
@@ -117,6 +128,15 @@ def _one_of(*words: str) -> Callable[[str], str]:
         return value
 
     return read
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches it. A name other than localhost may be anybody's."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower() == "localhost"
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def default_home() -> Path:
@@ -179,7 +199,7 @@ class Settings:
         "JOBYARD_KEY",
         _key,
         None,
-        "When set, every route but health asks for it as `Authorization: Bearer`.",
+        "When set, every route but health asks for it as `Authorization: Bearer`. Needed where HOST is not loopback.",
         secret=True,
     )
     app: str | None = _setting(
@@ -215,6 +235,13 @@ class Settings:
     smtp_from: str = _setting(
         "JOBYARD_SMTP_FROM", _sender, "jobyard@localhost", "Sender of mails that name none."
     )
+    outbound_allow: tuple[IPv4Network | IPv6Network, ...] = _setting(
+        "JOBYARD_OUTBOUND_ALLOW",
+        _networks,
+        (),
+        "Private addresses that jobs of type `http` may call; all public ones may be called anyway.",
+        shown="none",
+    )
     health_port: int | None = _setting(
         "JOBYARD_HEALTH_PORT",
         _int(1, 65535),
@@ -234,7 +261,7 @@ class Settings:
         "JOBYARD_CREATE_QUEUE",
         _int(1, 1_000_000),
         10_000,
-        "Creates that may wait for a flush; more are answered 503.",
+        "Creates, those of bulks included, that may wait for a flush; more are answered 503.",
     )
     max_payload_bytes: int = _setting(
         "JOBYARD_MAX_PAYLOAD_BYTES",
@@ -251,6 +278,43 @@ class Settings:
         20.0,
         "How long a client may take to send its body.",
     )
+    head_timeout_seconds: float = _setting(
+        "JOBYARD_HEAD_TIMEOUT_SECONDS",
+        _amount("seconds", 0.1, 600),
+        10.0,
+        "How long a client may take to send request line and headers.",
+    )
+    answer_timeout_seconds: float = _setting(
+        "JOBYARD_ANSWER_TIMEOUT_SECONDS",
+        _amount("seconds", 0.1, 3600),
+        60.0,
+        "How long a client may take to read an answer.",
+    )
+    idle_timeout_seconds: float = _setting(
+        "JOBYARD_IDLE_TIMEOUT_SECONDS",
+        _amount("seconds", 0.1, 3600),
+        75.0,
+        "How long a connection may wait for its next request; longer than that of a proxy in front.",
+    )
+    max_connections: int = _setting(
+        "JOBYARD_MAX_CONNECTIONS",
+        _int(1, 1_000_000),
+        10_000,
+        "Connections of one API process; more are answered 503.",
+    )
+    max_pipelined: int = _setting(
+        "JOBYARD_MAX_PIPELINED",
+        _int(1, 10_000),
+        32,
+        "Requests that a connection may send ahead of their answers.",
+    )
+    max_url_bytes: int = _setting(
+        "JOBYARD_MAX_URL_BYTES", _int(256, 65536), 16384, "Longest address with its query."
+    )
+    max_header_bytes: int = _setting(
+        "JOBYARD_MAX_HEADER_BYTES", _int(1024, 1 << 20), 32768, "Request line and headers of one request."
+    )
+    max_headers: int = _setting("JOBYARD_MAX_HEADERS", _int(8, 10_000), 100, "Headers of one request.")
     max_waiters: int = _setting(
         "JOBYARD_MAX_WAITERS",
         _int(1, 1_000_000),
@@ -296,7 +360,7 @@ class Settings:
             faults.append(
                 "DATABASE_DIRECT_URL: names the same database as DATABASE_URL, which is not set; set both"
             )
-        if self.host not in ("127.0.0.1", "::1", "localhost") and self.key is None:
+        if self.key is None and not is_loopback(self.host):
             faults.append(
                 f"HOST: {self.host!r} is reachable from other machines; set JOBYARD_KEY to a secret first, or HOST to 127.0.0.1"
             )

@@ -21,13 +21,15 @@ from jobyard.config import Settings, without_password
 from jobyard.dev import Dev
 from jobyard.domain.errors import DatabaseUnavailable
 from jobyard.handlers.email import Mailer
+from jobyard.handlers.http import Caller
 from jobyard.health import health_server
 from jobyard.maintain import maintainer as maintaining
+from jobyard.outgoing import Client
 from jobyard.process import OK, StartError, run_process, until_stopped
 from jobyard.store import migrate as migrating
 from jobyard.store.database import GONE, connect, open_pool, why
 from jobyard.store.lanes import Lanes
-from jobyard.telemetry import LogEvent
+from jobyard.telemetry import LogEvent, traces
 from jobyard.worker import pool as working
 from jobyard.worker.handlers import HandlerError, Handlers, registered
 from jobyard.worker.heartbeat import Heartbeat
@@ -76,9 +78,10 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
         name="jobyard api",
         command_timeout=settings.database_timeout_seconds,
     )
-    app = create_app(settings, pool, Lanes(), SystemClock())
-    await Server(app, settings).serve(stop)
-    pool.terminate()
+    async with _traces("jobyard-api", settings, stop):
+        app = create_app(settings, pool, Lanes(), SystemClock())
+        await Server(app, settings).serve(stop)
+        pool.terminate()
     return OK
 
 
@@ -95,18 +98,19 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
     options = working.WorkerOptions(
         settings.concurrency, settings.lease_seconds, settings.grace_seconds, settings.max_payload_bytes
     )
-    process = working.Worker(
-        pool,
-        PostgresBus(url, clock),
-        clock,
-        handlers,
-        options,
-        lambda on_expired: Heartbeat(url, settings.lease_seconds, on_expired),
-    )
-    async with _health(settings, lambda: process.ready):
-        await until_stopped(process.run(), process.stop, stop)
-    await mailer.close()
-    pool.terminate()
+    async with _traces("jobyard-worker", settings, stop):
+        process = working.Worker(
+            pool,
+            PostgresBus(url, clock),
+            clock,
+            handlers,
+            options,
+            lambda on_expired: Heartbeat(url, settings.lease_seconds, on_expired),
+        )
+        async with _health(settings, lambda: process.ready):
+            await until_stopped(process.run(), process.stop, stop)
+        await mailer.close()
+        pool.terminate()
     if process.must_exit:
         # Threads that never return would keep the interpreter from ending.
         os._exit(process.exit_code)
@@ -147,6 +151,17 @@ async def _migrate(url: str, as_json: bool) -> int:
 
 
 @asynccontextmanager
+async def _traces(service: str, settings: Settings, stop: asyncio.Event) -> AsyncGenerator[None]:
+    """For the parts that make spans; after the user's own module, which may have set a provider."""
+    async with AsyncExitStack() as until_sent:
+        try:
+            await until_sent.enter_async_context(traces.exporting(service, stop, settings.grace_seconds))
+        except traces.CannotTrace as fault:
+            raise StartError(str(fault)) from fault
+        yield
+
+
+@asynccontextmanager
 async def _health(settings: Settings, is_ready: Callable[[], bool]) -> AsyncGenerator[None]:
     async with AsyncExitStack() as open_server:
         try:
@@ -182,6 +197,7 @@ def load_handlers(settings: Settings, mailer: Mailer) -> Handlers:
             ) from fault
     built_in = Handlers()
     built_in.add("email", mailer.send)
+    built_in.add("http", Caller(Client(settings.outbound_allow), settings.max_payload_bytes).call)
     return registered.merged(built_in)
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import uvicorn
 from jsonschema import Draft202012Validator
 
 from jobyard.api.app import Api, create_app
+from jobyard.api.server import Server
 from jobyard.clock import SystemClock
 from jobyard.config import Settings
 from jobyard.store import database as db
@@ -139,27 +139,15 @@ def head(method: str, path: str, **headers: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-class _Server(uvicorn.Server):
-    def install_signal_handlers(self) -> None:
-        pass
-
-
 @asynccontextmanager
 async def serving(pool: db.Pool, *, lanes: Lanes | None = None, **settings: Any) -> AsyncIterator[Site]:
     """The application with these settings, on a port of its own."""
     # A busy machine must not be taken for a database that is gone.
-    values = Settings(**{"database_timeout_seconds": 30.0, **settings})
+    values = Settings(**{"port": 0, "database_timeout_seconds": 30.0, "grace_seconds": 5.0, **settings})
     app = create_app(values, pool, lanes or Lanes(), SystemClock())
-    config = uvicorn.Config(
-        app, port=0, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False,
-        timeout_graceful_shutdown=5,
-    )  # fmt: skip
-    server = _Server(config)
-    task = asyncio.create_task(server._serve())
-    while not server.started:
-        assert not task.done(), "the server did not start"
-        await asyncio.sleep(0.005)
-    port = server.servers[0].sockets[0].getsockname()[1]
+    server, stop = Server(app, values), asyncio.Event()
+    task = asyncio.create_task(server.serve(stop))
+    port = server.port
     key = {"Authorization": f"Bearer {values.key}"} if values.key else {}
     async with httpx.AsyncClient(
         base_url=f"http://127.0.0.1:{port}", headers=key, timeout=20, trust_env=False,
@@ -175,8 +163,7 @@ async def serving(pool: db.Pool, *, lanes: Lanes | None = None, **settings: Any)
         try:
             yield Site(app, port, pool, client)
         finally:
-            await app.drain()
-            server.should_exit = True
+            stop.set()
             await task
 
 

@@ -25,42 +25,6 @@ from store.scene import Scene
 KEY = "a-secret-key"
 
 
-# The key
-
-
-async def test_with_a_key_every_route_but_health_asks_for_it(pool: Pool):
-    async with serving(pool, key=KEY) as site:
-        for route in ROUTES:
-            path = route.path.replace("{id}", "01a210f7-d16a-75cb-ae71-932ef940bb06")
-            answer = await site.client.request(route.method, path, headers={"Authorization": ""})
-            assert (path, answer.status_code != 401) == (path, path in ("/healthz", "/readyz"))
-        for method, path in (("GET", "/nope"), ("DELETE", "/api/jobs")):
-            problem(
-                await site.client.request(method, path, headers={"Authorization": ""}), 401, "unauthenticated"
-            )
-
-
-@pytest.mark.parametrize(
-    "shown",
-    ["", "Bearer", f"Bearer {KEY}x", f"Bearer {KEY[:-1]}", f"Basic {KEY}", KEY, "Bearer \xff"],
-)
-async def test_a_wrong_key_opens_nothing(pool: Pool, scene: Scene, shown: str):
-    async with serving(pool, key=KEY) as site:
-        headers = {"Content-Type": "application/json", "Authorization": shown.encode("latin-1")}
-        answer = await site.client.post("/api/jobs", content=MAIL, headers=headers)
-        problem(answer, 401, "unauthenticated")
-        assert answer.headers["www-authenticate"] == "Bearer"
-        assert KEY not in answer.text
-    assert await scene.count("job") == 0
-
-
-@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER "])
-async def test_the_right_key_opens_all(pool: Pool, scheme: str):
-    async with serving(pool, key=KEY) as site:
-        assert (await site.post(MAIL, Authorization=f"{scheme} {KEY}")).status_code == 202
-        assert (await site.get("/docs")).status_code == 200
-
-
 # Requests and problems
 
 
@@ -104,9 +68,48 @@ async def test_a_method_that_an_address_does_not_take_is_told_which_it_does(site
         assert answer.headers["allow"] == allowed
 
 
-async def test_no_answer_is_guessed_at_by_a_browser(site: Site):
-    for path in ("/healthz", "/docs", "/nope", "/openapi.json"):
-        assert (await site.get(path)).headers["x-content-type-options"] == "nosniff"
+# What browsers may do with an answer
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+async def test_every_answer_says_what_browsers_may_do_with_it(site: Site, method: str):
+    job = f"/api/jobs/{await site.add()}"
+    for path in ("/healthz", "/readyz", "/docs", "/", "/openapi.json", "/nope", "/api/jobs", job):
+        headers = (await site.client.request(method, path)).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        policy = headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'")
+        assert "frame-ancestors 'none'" in policy
+
+
+async def test_no_copy_of_a_job_is_kept_unless_its_etag_is_asked_again(site: Site):
+    job = f"/api/jobs/{await site.add()}"
+    fresh = await site.get(job)
+    same = await site.get(job, If_None_Match=fresh.headers["etag"])
+    assert (fresh.status_code, same.status_code) == (200, 304)
+    assert {answer.headers["cache-control"] for answer in (fresh, same)} == {"private, no-cache"}
+    for answer in (
+        await site.get("/api/jobs"),
+        await site.post(),
+        await site.get(f"{job}x"),
+        await site.get("/docs"),
+    ):
+        assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_no_page_of_another_site_may_read_or_send(site: Site):
+    elsewhere = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "POST"}
+    before_a_post = await site.client.options("/api/jobs", headers=elsewhere)
+    problem(before_a_post, 405, "method_not_allowed")
+    listing = await site.client.get("/api/jobs", headers=elsewhere)
+    form = await site.client.post(
+        "/api/jobs", content=MAIL, headers=elsewhere | {"Content-Type": "text/plain"}
+    )
+    problem(form, 415, "unsupported_media_type")
+    for answer in (before_a_post, listing, form):
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
 async def test_what_nobody_foresaw_is_logged_and_not_told(site: Site, monkeypatch: pytest.MonkeyPatch):
@@ -127,14 +130,15 @@ async def test_what_nobody_foresaw_is_logged_and_not_told(site: Site, monkeypatc
 
 
 async def test_the_document_is_valid_with_and_without_a_key(pool: Pool):
-    for key, security in ((None, None), (KEY, [{"key": []}])):
+    for key in (None, KEY):
         async with serving(pool, key=key) as site:
             document = (await site.get("/openapi.json")).json()
         validate(document)
         assert document["openapi"].startswith("3.1")
         for route in ROUTES:
             operation = document["paths"][route.path][route.method.lower()]
-            assert operation.get("security") == (None if route.is_open else security)
+            ways = [{"key": []}, {"browser": []}][: 1 + route.for_browsers]
+            assert operation.get("security") == (None if route.is_open or key is None else ways)
             assert ("401" in operation["responses"]) == (key is not None and not route.is_open)
 
 

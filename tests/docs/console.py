@@ -29,7 +29,8 @@ VARYING = [
         "<id>",
     ),
     (re.compile(r'(?<="pageToken":")[\w-]+|(?<="nextPageToken":")[\w-]+'), "<token>"),
-    (re.compile(r"\d+(?:[.,]\d+)?(?= ?(?:s\b|ms\b|jobs/s|seconds\b))"), "<number>"),
+    (re.compile(r"\d+(?:[.,]\d+)? ?(?:s|ms|min|seconds)\b"), "<duration>"),
+    (re.compile(r"\d+(?:[.,]\d+)?(?= ?jobs/s)"), "<number>"),
     (re.compile(r"[\s─━═┄]+|[-+=]{3,}"), ""),
 ]
 """What differs from run to run."""
@@ -38,7 +39,7 @@ LEFT_OUT = "..."
 """A line of its own in an output: any number of lines that the page does not show."""
 
 SHOWN_URL, SHOWN_DATABASE = "http://localhost:3000", "postgresql://localhost/jobs"
-SHOWN_HOME, SHOWN_FOLDER, SHOWN_HOST = "/var/lib/jobyard", "/home/ada/yard", "box"
+SHOWN_HOME, SHOWN_FOLDER, SHOWN_HOST = "/var/lib/jobyard", "/home/you/yard", "box"
 COLUMNS = 100
 COMMAND_SECONDS = 60
 

@@ -13,12 +13,13 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"
 
 FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,})(?P<language>[\w-]*)(?P<options>[^`]*)$")
 TITLE = re.compile(r'title="([^"]+)"')
+NAMED = re.compile(r"# ([\w./-]+\.\w+)$")
 NOT_RUN = re.compile(r"^ *<!-- not run: (.+) -->$")
 
 
 @dataclass(slots=True)
 class Block:
-    """`begin` and `end` are the lines of its fences, counted from 0. `not_run`: why no test runs it."""
+    """`title`: the file that it is, by `title="jobs.py"` or by a comment on its first line, `# jobs.py`. `begin` and `end` are the lines of its fences, counted from 0. `not_run`: why no test runs it."""
 
     language: str
     title: str | None
@@ -46,7 +47,7 @@ def _blocks(lines: Sequence[str]) -> Iterator[Block]:
             continue
         indent = opened["indent"]
         end = lines.index(indent + opened["fence"], at + 1)
-        title = TITLE.search(opened["options"])
+        title = TITLE.search(opened["options"]) or NAMED.match(lines[at + 1].strip())
         yield Block(
             opened["language"],
             title and title[1],

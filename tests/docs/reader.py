@@ -12,11 +12,13 @@ import time
 import tomllib
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import yaml
-from console import (
+
+from docs.console import (
     SHOWN_DATABASE,
     SHOWN_HOME,
     SHOWN_URL,
@@ -26,9 +28,9 @@ from console import (
     shows,
     starts_everything,
 )
-from pages import Block
-from server_process import JOBYARD, Running, free_port, is_ready, new_home, start, without_settings
-from shell import faults_of_shell
+from docs.pages import Block
+from docs.shell import faults_of_shell
+from e2e.server_process import JOBYARD, Running, free_port, is_ready, new_home, start, without_settings
 
 ONE_PROCESS = Path(__file__).with_name("one_process.py")
 READY_SECONDS = 60
@@ -36,6 +38,13 @@ QUIET_SECONDS = 20
 """How long the job that was seen last may take to end, or to wait for its next try."""
 
 OUTPUT_SECONDS = 20
+TESTS_OF_THE_READER = {
+    # He has the plugins that the page names, and not those of this project.
+    "PYTEST_ADDOPTS": "-p no:cacheprovider -p no:xdist -o asyncio_default_fixture_loop_scope=function"
+}
+SOON = timedelta(seconds=1)
+NEEDS_A_YARD = re.compile(r"\b(?:curl|jobyard|psql)\b|localhost:3000|^SELECT", re.MULTILINE)
+CALLS_ONLY = re.compile(r"(?:curl (?:[^\n]|\\\n)*http://localhost:3000(?:[^\n]|\\\n)*\n)+")
 HANDLER = re.compile(r"^@(?:\w+\.)?handler\(", re.MULTILINE)
 
 
@@ -84,9 +93,7 @@ class Reader:
     def do(self, exchange: Exchange, *, may_fail: bool) -> str:
         if start := starts_everything(exchange.command):
             return self.start(exchange, *start)
-        if self.running is None:
-            self.start_quietly()
-        self.wait_until_quiet()
+        self.be_ready_for(exchange.command)
         if exchange.command.endswith(" &"):
             return self.start_in_background(exchange)
         output = self.console.run(exchange.command)
@@ -96,6 +103,12 @@ class Reader:
                 f" `$ echo $?`:\n{output}"
             )
         return output
+
+    def be_ready_for(self, command: str) -> None:
+        if self.running is None and NEEDS_A_YARD.search(command):
+            self.start_quietly()
+        if self.running is not None:
+            self.wait_until_quiet()
 
     def start_quietly(self) -> None:
         """All of Jobyard for a page that does not start it itself, in the cheapest way."""
@@ -151,7 +164,7 @@ class Reader:
         return exchange.output
 
     def wait_until_quiet(self) -> None:
-        """What a reader's own pace gives: the job of the last command has ended, or waits for its next try."""
+        """What a reader's own pace gives: the job of the last command has ended, or waits for a later time."""
         deadline = time.monotonic() + QUIET_SECONDS
         while self.console.job and time.monotonic() < deadline:
             key = self.console.environment.get("JOBYARD_KEY")
@@ -185,6 +198,8 @@ class Reader:
                 tomllib.loads(block.text)
             case "ini" | "env":
                 _variables_or_sections(block.text)
+            case "sh" if CALLS_ONLY.fullmatch(block.text):
+                self.run_program("bash -e", block)
             case "sh":
                 self.wrong += faults_of_shell(block.text)
             case "sql" | "text":
@@ -196,12 +211,10 @@ class Reader:
         elif block.language == "python":
             self.run_program(f"{sys.executable} -", block)
         elif block.language == "sql":
-            self.run_program("make psql ARGS='-v ON_ERROR_STOP=1 -q'", block)
+            self.run_program("psql -v ON_ERROR_STOP=1 -q", block)
 
     def run_program(self, command: str, block: Block) -> None:
-        if self.running is None:
-            self.start_quietly()
-        self.wait_until_quiet()
+        self.be_ready_for(block.text)
         output = self.console.run(f"{command} <<'END_OF_BLOCK'\n{block.text}END_OF_BLOCK")
         if self.console.code:
             self.wrong.append(f"line {block.begin + 1}, {block.language}:\n{output}")
@@ -212,12 +225,9 @@ class Reader:
 
 
 def _is_quiet(job: dict[str, object]) -> bool:
-    waits = job["status"] == "pending" and (job["attempt"] or str(job["runAt"]) > _now())
-    return bool(waits) or job["status"] in ("completed", "failed")
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+    if job["status"] == "pending":
+        return datetime.fromisoformat(str(job["runAt"])) > datetime.now(UTC) + SOON
+    return job["status"] != "processing"
 
 
 def _variables_or_sections(text: str) -> None:
@@ -235,7 +245,7 @@ def reader(folder: Path, blocks: list[Block], new_database: Callable[[], str]) -
     port = free_port()
     with new_home() as home:
         url = f"http://localhost:{port}"
-        environment = without_settings(os.environ) | {"JOBYARD_HOME": str(home), "JOBYARD_URL": url}
+        environment = without_settings(os.environ) | TESTS_OF_THE_READER | {"JOBYARD_HOME": str(home), "JOBYARD_URL": url}
         console = Console(folder, environment, {url: SHOWN_URL, str(home): SHOWN_HOME})
         reading = Reader(home, console, modules, port, new_database)
         try:

@@ -6,8 +6,8 @@ import re
 import subprocess
 
 import typer.main
-from pages import ROOT
 
+from docs.pages import ROOT
 from jobyard.cli.app import app
 
 MAKE = re.compile(r"(?:^|[;&|]\s*)(?:\w+=\S+ )*make(?: -C \S+)? ([\w-]+)", re.MULTILINE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.util
 import re
 import sys
@@ -13,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from jobyard.cli.endings import Exit
+from jobyard.config import Settings
 from jobyard.domain.lifecycle import MOVES, Status
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,9 +58,30 @@ def document(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["docs/explanation/architecture.md", "docs/reference/settings.md"])
+@pytest.mark.parametrize(
+    "name",
+    ["docs/explanation/architecture.md", "docs/reference/settings.md", "docs/reference/cli.md"],
+)
 def test_what_is_made_from_the_code_is_current(document: ModuleType, name: str) -> None:
     assert (ROOT / name).read_text(encoding="utf-8") == document.documented(name), "run `make docs`"
+
+
+def test_the_command_line_is_documented_with_every_command_option_and_exit_code(document: ModuleType) -> None:
+    commands = document.commands()
+    for name in (
+        "create [TYPE] [PAYLOAD]",
+        "get ID",
+        "list",
+        "watch [ID]",
+        "attempts ID",
+        "stats",
+        "bench SCENARIO",
+    ):
+        assert f"## `jobyard {name}`\n" in commands
+    assert "| `--retry-for SECONDS` | Keep trying so long while the server is away. (30) |" in commands
+    assert "| `--install-completion` |" in commands
+    codes = re.findall(r"^\| (\d+) \| \S", document.exit_codes(), re.MULTILINE)
+    assert codes == [str(int(code)) for code in Exit]
 
 
 def test_the_drawing_has_every_move_with_every_cause_and_no_other(document: ModuleType) -> None:
@@ -93,7 +117,9 @@ def test_whatever_the_package_imports_is_a_dependency_of_its_own() -> None:
     declared = {name.replace("-", "_").removesuffix("_api") for name in packages}
     ours_and_python = {*sys.stdlib_module_names, "jobyard"}
     imported = {name for source in SOURCES for name in _imports(source)} - ours_and_python
-    assert imported <= declared
+    # The plugin is imported by pytest alone, so whoever needs it has it.
+    assert imported - {"pytest"} <= declared
+    assert [source.name for source in SOURCES if "pytest" in _imports(source)] == ["plugin.py"]
 
 
 def _imports(source: Path) -> set[str]:
@@ -123,6 +149,19 @@ def test_every_path_that_is_named_is_there(document: Path) -> None:
     )
     assert named
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_limits_are_all_told_with_their_true_defaults() -> None:
+    text = (ROOT / "docs" / "reference" / "limits.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\|[^|]+\| ([\d.]+)(?: s)? \| `(JOBYARD_\w+)` \|", text, re.MULTILINE)
+    bounds = {
+        field.metadata["variable"]: f"{field.default:g}"
+        if isinstance(field.default, float)
+        else str(field.default)
+        for field in dataclasses.fields(Settings)
+        if re.search(r"_MAX_|_TIMEOUT_|_QUEUE", field.metadata["variable"])
+    }
+    assert {variable: default for default, variable in told} == bounds
 
 
 def test_records_of_decisions_are_numbered_without_a_gap() -> None:

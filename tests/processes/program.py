@@ -22,7 +22,7 @@ def environment(**settings: str) -> dict[str, str]:
     kept = {
         n: v
         for n, v in os.environ.items()
-        if not n.startswith(("JOBYARD_", "DATABASE_")) and n not in ("PORT", "HOST")
+        if not n.startswith(("JOBYARD_", "DATABASE_", "OTEL_")) and n not in ("PORT", "HOST")
     }
     return kept | settings
 

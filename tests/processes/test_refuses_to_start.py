@@ -7,10 +7,14 @@ import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 
+from jobyard.api.server import Server
+from jobyard.config import Settings
+from jobyard.process import StartError
 from processes.program import free_port, run
 
 needs_the_database = pytest.mark.parametrize("command", ["worker", "maintain", "migrate"])
@@ -132,6 +136,31 @@ def test_a_port_of_the_api_that_is_taken(database: str) -> None:
         said = the_sentence(run("api", DATABASE_URL=database, PORT=str(port)))
     assert f"cannot listen on 127.0.0.1:{port}" in said
     assert "set PORT" in said
+
+
+@pytest.mark.parametrize("command", ["api", "dev", "worker", "maintain"])
+def test_an_address_that_others_reach_without_a_key(command: str, database: str) -> None:
+    ended = run(command, HOST="0.0.0.0", DATABASE_URL=database, JOBYARD_HEALTH_PORT=str(free_port()))
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("HOST: '0.0.0.0' is reachable from other machines; set JOBYARD_KEY")
+
+
+@pytest.mark.parametrize("command", ["api", "dev"])
+def test_an_option_is_no_way_around_the_key(command: str, database: str) -> None:
+    ended = run(command, "--host", "::", HOST="127.0.0.1", DATABASE_URL=database)
+    assert (ended.returncode, "set JOBYARD_KEY" in ended.stderr) == (2, True)
+
+
+def test_a_loopback_name_that_leads_elsewhere_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a strange /etc/hosts would have it."""
+
+    def elsewhere(address: tuple[str, int], **options: Any) -> socket.socket:
+        return create_server(("0.0.0.0", address[1]), **options)
+
+    create_server = socket.create_server
+    monkeypatch.setattr(socket, "create_server", elsewhere)
+    with pytest.raises(StartError, match=r"HOST: 'localhost' is 0\.0\.0\.0 here.*set JOBYARD_KEY"):
+        Server(None, Settings(host="localhost", port=0))
 
 
 @pytest.mark.parametrize("command", ["worker", "maintain"])

@@ -215,6 +215,19 @@ async def test_a_full_queue_refuses_and_takes_again_when_it_has_room(scene: Scen
     assert await intake.create(a_job())
 
 
+async def test_the_jobs_of_a_bulk_count_in_the_queue_and_a_lone_bulk_is_always_taken(scene: Scene):
+    intake = scene.intake(queue_limit=5)
+    async with scene.locked("job"):
+        taken = [asyncio.create_task(intake.create_many([a_job() for _ in range(8)]))]
+        await until(lambda: _blocked(scene, 1))
+        with pytest.raises(Overloaded, match="5 creates"):
+            await intake.create_many([a_job()])
+        with pytest.raises(Overloaded, match="5 creates"):
+            await intake.create(a_job())
+    assert len(ids(await taken[0])) == 8
+    assert len(ids(await intake.create_many([a_job() for _ in range(5)]))) == 5
+
+
 # The database refuses, or is gone
 
 

@@ -18,6 +18,8 @@ SUITE = (
     "test_reads.py",
     "test_migrate.py",
     "test_plans.py",
+    "test_sampling.py",
+    "../doctor/test_schema.py",
 )
 
 

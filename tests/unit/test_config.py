@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -49,13 +50,14 @@ def test_nothing_need_be_set() -> None:
         None,
     )
     assert (settings.max_payload_bytes, settings.max_bulk_bytes) == (1 << 20, 16 << 20)
+    assert settings.outbound_allow == ()
 
 
 def test_the_settings_of_the_design_are_all_there() -> None:
     promised = {
         "HOST", "PORT", "DATABASE_URL", "DATABASE_DIRECT_URL", "JOBYARD_HOME", "JOBYARD_URL", "JOBYARD_KEY", "JOBYARD_APP",
         "JOBYARD_CONCURRENCY", "JOBYARD_LEASE_SECONDS", "JOBYARD_GRACE_SECONDS", "JOBYARD_BUS", "JOBYARD_POOLER",
-        "JOBYARD_SMTP_URL", "JOBYARD_HEALTH_PORT",
+        "JOBYARD_SMTP_URL", "JOBYARD_OUTBOUND_ALLOW", "JOBYARD_HEALTH_PORT",
     }  # fmt: skip
     assert promised <= set(variables())
     assert len(variables()) == len(set(variables()))
@@ -64,7 +66,7 @@ def test_the_settings_of_the_design_are_all_there() -> None:
 def test_the_shipped_defaults_would_be_accepted_if_they_were_set() -> None:
     for field in dataclasses.fields(Settings):
         default = getattr(Settings(), field.name)
-        if default is not None:
+        if default not in (None, ()):
             shown = f"{default:g}" if isinstance(default, float) else str(default)
             assert getattr(Settings.read({field.metadata["variable"]: shown}), field.name) == default
 
@@ -125,6 +127,12 @@ GOOD = [
     ("JOBYARD_GRACE_SECONDS", "0", 0.0),
     ("JOBYARD_HEALTH_PORT", "8080", 8080),
     ("JOBYARD_APP", "myapp.jobs", "myapp.jobs"),
+    ("JOBYARD_OUTBOUND_ALLOW", "127.0.0.1", (ip_network("127.0.0.1/32"),)),
+    (
+        "JOBYARD_OUTBOUND_ALLOW",
+        " 10.0.0.0/8 ,::1,fd00::/8",
+        (ip_network("10.0.0.0/8"), ip_network("::1"), ip_network("fd00::/8")),
+    ),
 ]
 
 
@@ -134,6 +142,7 @@ def test_a_setting_is_read(variable: str, held: str, value: object) -> None:
     assert getattr(Settings.read({variable: held}), name) == value
 
 
+MANY = "separated by commas, like 127.0.0.1, 10.0.0.0/8, ::1"
 BAD = [
     ("PORT", "0", "a whole number from 1 to 65535"),
     ("PORT", "65536", "a whole number from 1 to 65535"),
@@ -151,6 +160,18 @@ BAD = [
     ("JOBYARD_URL", "http://", "an address like http://localhost:3000"),
     ("JOBYARD_COMPLETED_RETENTION_DAYS", "-1", "days from 0 to 36500"),
     ("JOBYARD_FAILED_RETENTION_DAYS", "for ever", "days from 0 to 36500"),
+    *(
+        ("JOBYARD_OUTBOUND_ALLOW", held, f"addresses and networks in CIDR form, {MANY}")
+        for held in (
+            "localhost",
+            "10.0.0.1/8",
+            "10.0.0.0/33",
+            "10.1",
+            "127.0.0.1,",
+            "127.0.0.1 ::1",
+            "*",
+        )
+    ),
 ]
 
 
@@ -201,7 +222,13 @@ def test_a_bulk_must_hold_the_largest_payload() -> None:
     assert same.max_bulk_bytes == same.max_payload_bytes == 2048
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "jobs.example"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "0.0.0.0", "::", "192.168.1.5", "jobs.example", "localhost.example", "localhost6", "0", "127.1", "2130706433", "128.0.0.1",
+        "::ffff:10.0.0.1", "fe80::1", "*", " 127.0.0.1",
+    ],
+)  # fmt: skip
 def test_a_host_that_others_reach_needs_a_key(host: str) -> None:
     fault = fault_of(HOST=host)
     assert fault.startswith(f"HOST: {host!r}")
@@ -209,7 +236,9 @@ def test_a_host_that_others_reach_needs_a_key(host: str) -> None:
     assert Settings.read({"HOST": host, "JOBYARD_KEY": SECRET}).host == host
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.0.0.2", "::1", "0:0:0:0:0:0:0:1", "::ffff:127.0.0.1", "localhost", "LocalHost"]
+)
 def test_on_loopback_no_key_is_needed(host: str) -> None:
     assert Settings.read({"HOST": host}).key is None
 

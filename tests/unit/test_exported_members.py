@@ -11,8 +11,9 @@ import pytest
 
 import jobyard
 import jobyard.client
+import jobyard.testing
 
-PUBLIC = [jobyard, jobyard.client]
+PUBLIC = [jobyard, jobyard.client, jobyard.testing]
 
 
 @pytest.mark.parametrize("package", PUBLIC, ids=lambda package: package.__name__)

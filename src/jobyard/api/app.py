@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jobyard.api import documentation, jobs, overview, probes
 from jobyard.api.edge import Edge
@@ -10,9 +10,9 @@ from jobyard.api.openapi import document
 from jobyard.api.pages import Pages
 from jobyard.api.parts import Parts
 from jobyard.api.problems import (
-    BodyTimeout,
     MalformedJson,
     TooLarge,
+    TooSlow,
     UnsupportedMediaType,
     ValidationFailed,
 )
@@ -29,6 +29,7 @@ from jobyard.api.schemas import (
     ListQuery,
     PageQuery,
 )
+from jobyard.api.traced import Traced
 from jobyard.api.waiters import Waiters
 from jobyard.config import Settings
 from jobyard.domain.errors import (
@@ -43,6 +44,7 @@ from jobyard.domain.errors import (
 from jobyard.ports import Clock
 from jobyard.store.database import Pool
 from jobyard.store.lanes import Lanes
+from jobyard.telemetry import traces
 
 EXAMPLE_ID = "019384a0-5b1c-7d3e-8f21-0242ac120002"
 
@@ -50,6 +52,7 @@ IDEMPOTENCY_KEY = Header(
     "Idempotency-Key",
     "1 to 255 printable ASCII characters. For 24 hours the same key with the same body is the same job; with another body it is refused.",
     "order-17",
+    r"^[\x20-\x7e]{1,255}$",
 )
 PREFER = Header(
     "Prefer", "`wait=N`: answer when the job is final, after N seconds (at most 60) at the latest.", "wait=10"
@@ -70,7 +73,7 @@ ETAG = Header("ETag", "Changes whenever the job does.", '"1.0.pending.1795687200
 
 BODY: tuple[type[JobyardError], ...] = (
     MalformedJson,
-    BodyTimeout,
+    TooSlow,
     TooLarge,
     UnsupportedMediaType,
     ValidationFailed,
@@ -110,7 +113,7 @@ ROUTES = (
         body=Bulk,
         body_example='{"jobs":[{"type":"email","payload":{"to":"user@example.com"},"idempotencyKey":"order-17"}]}',
         headers=(TRACEPARENT,),
-        problems=(*BODY, *DATABASE),
+        problems=(*BODY, Overloaded, *DATABASE),
     ),
     Route(
         "GET",
@@ -220,6 +223,7 @@ ROUTES = (
         "OpenAPI 3.1, made from the same table as the routes.",
         "documentation",
         {200: Reply("The document.", media="application/json")},
+        for_browsers=True,
     ),
     Route(
         "GET",
@@ -229,6 +233,7 @@ ROUTES = (
         "One page that needs no network.",
         "documentation",
         {200: Reply("The page.", media="text/html")},
+        for_browsers=True,
     ),
     Route(
         "GET",
@@ -238,6 +243,7 @@ ROUTES = (
         "Leads to the documentation.",
         "documentation",
         {307: Reply("Go there.", (), (Header("Location", "The page.", "/docs"),))},
+        for_browsers=True,
     ),
 )
 
@@ -247,10 +253,11 @@ class Api:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._edge = Edge(ROUTES, parts)
+        edge, spans = Edge(ROUTES, parts), traces.spans()
+        self._app: ASGIApp = edge if spans is None else Traced(edge, spans)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._edge(scope, receive, send)
+        await self._app(scope, receive, send)
 
     @property
     def waiters(self) -> Waiters:

@@ -2,23 +2,73 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
 import hmac
+import re
+from collections.abc import Iterable
 
-from jobyard.api.problems import Unauthenticated
+from jobyard.api.problems import Misdirected, Unauthenticated
+from jobyard.config import is_loopback
 
-SCHEME = b"bearer"
+BEARER_CHALLENGE = b"Bearer"
+BASIC_CHALLENGE = b'Basic realm="Jobyard: any name, and the key as the password"'
+
+OWN_NAMES = {b"localhost", b"127.0.0.1", b"[::1]"}
+"""Those that need no closer look."""
+
+_PORT = re.compile(rb":\d*$")
 
 
 class Guard:
-    """Without a key everybody passes; the settings see to it that this is so on loopback only."""
+    """Without a key everybody on this machine passes; the settings see to it that nobody else gets here. Nobody but the
+    browser of somebody here, led by a page whose name was made to lead to this machine (DNS rebinding): so what is
+    asked of another name than this machine's own is refused."""
 
     def __init__(self, key: str | None) -> None:
-        self._key = None if key is None else key.encode()
+        self._digest = None if key is None else _digest(key.encode())
 
-    def check(self, authorization: bytes | None) -> None:
-        """Raises Unauthenticated. Takes the same time for every wrong key."""
-        if self._key is None:
+    def check(self, headers: Iterable[tuple[bytes, bytes]], *, from_browser: bool = False) -> None:
+        """Raises Unauthenticated, or Misdirected. Takes the same time for every wrong key.
+
+        `from_browser`: a browser's own prompt (Basic, the key as the password) will do. Browsers send that again
+        unasked, also when another site's page makes them, so it must open nothing that changes anything."""
+        if self._digest is None:
+            _require_own_name(headers)
             return
-        scheme, _, shown = (authorization or b"").partition(b" ")
-        if scheme.lower() != SCHEME or not hmac.compare_digest(shown.strip(), self._key):
-            raise Unauthenticated("send it as Authorization: Bearer <key>")
+        shown = [value for name, value in headers if name == b"authorization"]
+        key = _key_of(shown[0], from_browser) if len(shown) == 1 else b""
+        if not hmac.compare_digest(_digest(key), self._digest):
+            how = "send it as Authorization: Bearer <key>, once"
+            raise Unauthenticated(how, (BEARER_CHALLENGE, BASIC_CHALLENGE)[: 1 + from_browser])
+
+
+def _require_own_name(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    if not all(_is_own(value) for name, value in headers if name == b"host"):
+        raise Misdirected("without a key only localhost is answered; set JOBYARD_KEY to be called otherwise")
+
+
+def _is_own(host: bytes) -> bool:
+    name = _PORT.sub(b"", host)
+    return name in OWN_NAMES or is_loopback(name.strip(b"[]").decode("latin-1"))
+
+
+def _digest(key: bytes) -> bytes:
+    """Of one length for all, so that a comparison does not tell the key's."""
+    return hashlib.sha256(key).digest()
+
+
+def _key_of(authorization: bytes, from_browser: bool) -> bytes:
+    """The key that is shown, or nothing, which is no key."""
+    scheme, _, shown = authorization.partition(b" ")
+    match scheme.lower():
+        case b"bearer":
+            return shown.strip()
+        case b"basic" if from_browser:
+            try:
+                return base64.b64decode(shown.strip(), validate=True).partition(b":")[2]
+            except binascii.Error:
+                return b""
+        case _:
+            return b""

@@ -15,10 +15,10 @@ from jobyard.api import faults
 from jobyard.api.exchange import Request
 from jobyard.api.patience import Patience
 from jobyard.api.problems import (
-    BodyTimeout,
     Fault,
     MalformedJson,
     TooLarge,
+    TooSlow,
     UnsupportedMediaType,
     ValidationFailed,
 )
@@ -51,7 +51,7 @@ async def read_json(request: Request, limit: int, patience: Patience) -> bytes:
         with patience():
             body = await _receive(request, limit)
     except TimeoutError:
-        raise BodyTimeout("the body was not there in time") from None
+        raise TooSlow("the body was not there in time") from None
     _require_utf8(body)
     return body
 

@@ -14,11 +14,7 @@ async def openapi(parts: Parts, request: Request) -> Answer:
 
 
 async def docs(parts: Parts, request: Request) -> Answer:
-    headers = [
-        (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
-        (b"referrer-policy", b"no-referrer"),
-    ]
-    return Answer(200, parts.pages.page, headers, HTML)
+    return Answer(200, parts.pages.page, [], HTML, policy=CONTENT_SECURITY_POLICY.encode())
 
 
 async def home(parts: Parts, request: Request) -> Answer:

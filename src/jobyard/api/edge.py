@@ -8,7 +8,7 @@ from typing import NoReturn
 import msgspec
 from starlette.routing import Route as StarletteRoute
 from starlette.routing import Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jobyard import telemetry
 from jobyard.api.auth import Guard
@@ -62,11 +62,22 @@ class Edge:
             del scope[REQUEST]
 
 
+def refusing(error: Exception) -> ASGIApp:
+    """Answers a request that never became one."""
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        await _problem(error, request).send(request, send)
+
+    return refuse
+
+
 class _Resource:
-    """The methods of one address; HEAD is answered as GET, and the server leaves out the body."""
+    """The methods of one address, which are open all or guarded all; HEAD is answered as GET, and the server leaves out the body."""
 
     def __init__(self, routes: Iterable[Route], parts: Parts, guard: Guard) -> None:
         self._routes = {route.method: route for route in routes}
+        self._is_open = all(route.is_open for route in self._routes.values())
         if "GET" in self._routes:
             self._routes["HEAD"] = self._routes["GET"]
         self._parts = parts
@@ -75,8 +86,8 @@ class _Resource:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request: Request = scope[REQUEST]
         route = self._routes.get(request.method)
-        if route is None or not route.is_open:
-            self._guard.check(request.headers.get(b"authorization"))
+        if not self._is_open:
+            self._guard.check(scope["headers"], from_browser=route is not None and route.for_browsers)
         if route is None:
             raise MethodNotAllowed(sorted(self._routes))
         answer = await route.endpoint(self._parts, request)
@@ -90,7 +101,7 @@ class _Nowhere:
         self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> NoReturn:
-        self._guard.check(scope[REQUEST].headers.get(b"authorization"))
+        self._guard.check(scope["headers"])
         raise NotFound(scope["path"])
 
 
@@ -102,7 +113,7 @@ def _problem(error: Exception, request: Request) -> Answer:
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode()))
     if isinstance(error, Unauthenticated):
-        headers.append((b"www-authenticate", b"Bearer"))
+        headers += [(b"www-authenticate", challenge) for challenge in error.challenges]
     body = _encode(problem_of(error, request.id))
     return Answer(kind.status, body, headers, PROBLEM_JSON, closes=kind.closes)
 

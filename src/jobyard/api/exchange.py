@@ -23,6 +23,17 @@ PROBLEM_JSON = b"application/problem+json"
 
 Headers = list[tuple[bytes, bytes]]
 
+ALWAYS: Headers = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+"""Of every answer: no browser guesses what it is, tells others about it, or shows it within another site's page. What
+a page may load, and who may keep a copy, stands in each Answer. HSTS belongs to the proxy that ends TLS."""
+
+NO_PAGE = b"default-src 'none'; frame-ancestors 'none'"
+NO_COPY = b"no-store"
+
 _WAIT = re.compile(rb"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?\s*(?:[,;]|$)", re.IGNORECASE)
 _PROCESS = secrets.token_hex(4)
 _numbers = itertools.count(1)
@@ -82,18 +93,23 @@ class Request:
 
 @dataclass(slots=True)
 class Answer:
-    """What goes back. `closes`: the connection ends with it, because the rest of the request is not wanted."""
+    """What goes back. `closes`: the connection ends with it, because the rest of the request is not wanted. `policy`,
+    `caching`: its Content-Security-Policy and Cache-Control."""
 
     status: int
     body: bytes
     headers: Headers
     content_type: bytes = JSON
     closes: bool = False
+    policy: bytes = NO_PAGE
+    caching: bytes = NO_COPY
 
     async def send(self, request: Request, send: Send) -> None:
         headers = [
             (b"x-request-id", request.id.encode()),
-            (b"x-content-type-options", b"nosniff"),
+            (b"content-security-policy", self.policy),
+            (b"cache-control", self.caching),
+            *ALWAYS,
             *self.headers,
         ]
         if self.status != 304:
@@ -122,5 +138,5 @@ async def _linger(request: Request) -> None:
         pass
 
 
-def json_answer(status: int, body: Any, headers: Headers | None = None) -> Answer:
-    return Answer(status, _encode(body), headers or [])
+def json_answer(status: int, body: Any, headers: Headers | None = None, caching: bytes = NO_COPY) -> Answer:
+    return Answer(status, _encode(body), headers or [], caching=caching)

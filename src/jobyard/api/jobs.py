@@ -44,6 +44,8 @@ J = TypeVar("J", bound=CreateJob)
 
 FIRST_RUN = 1
 METADATA = "metadata."
+ASK_AGAIN = b"private, no-cache"
+"""A client may keep its copy and ask by the ETag whether it still holds; what stands between keeps none."""
 
 _decoder = msgspec.json.Decoder(CreateJob)
 _bulk_job_decoder = msgspec.json.Decoder(BulkJob)
@@ -91,10 +93,10 @@ async def get(parts: Parts, request: Request) -> Answer:
         await parts.waiters.wait((job, row["run"]), seconds, request.gone())
         row = await _row(parts, job)
     tag = render.etag(row)
-    headers: Headers = [(b"etag", tag), (b"cache-control", b"no-cache")]
+    headers: Headers = [(b"etag", tag)]
     if _matches(request.headers.get(b"if-none-match"), tag):
-        return Answer(304, b"", headers)
-    return json_answer(200, render.job(row), headers)
+        return Answer(304, b"", headers, caching=ASK_AGAIN)
+    return json_answer(200, render.job(row), headers, ASK_AGAIN)
 
 
 async def list_jobs(parts: Parts, request: Request) -> Answer:

@@ -10,9 +10,19 @@ from typing import Any
 import msgspec
 
 from jobyard.api.exchange import PROBLEM_JSON
-from jobyard.api.problems import Problem, Unauthenticated, Unexpected, kind_of
+from jobyard.api.problems import (
+    BadRequest,
+    HeadersTooLarge,
+    Misdirected,
+    Problem,
+    TooSlow,
+    Unauthenticated,
+    Unexpected,
+    UriTooLong,
+    kind_of,
+)
 from jobyard.api.route import Header, Reply, Route, Shape
-from jobyard.domain.errors import JobyardError
+from jobyard.domain.errors import JobyardError, Overloaded
 
 Object = dict[str, Any]
 
@@ -34,6 +44,16 @@ REQUEST_ID = Header(
     "Yours if you sent one, else a new one; it stands in the server's log.",
     "5f0c9a1e2b3d4c6f",
 )
+
+ANY: tuple[type[JobyardError], ...] = (
+    BadRequest,
+    TooSlow,
+    UriTooLong,
+    HeadersTooLarge,
+    Overloaded,
+    Unexpected,
+)
+"""What can befall every request."""
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
@@ -60,7 +80,12 @@ def document(routes: Sequence[Route], *, guarded: bool) -> Object:
                     "type": "http",
                     "scheme": "bearer",
                     "description": "JOBYARD_KEY of the server, where one is set.",
-                }
+                },
+                "browser": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "The key as the password of any name: so that a browser can ask for it.",
+                },
             },
         },
     }
@@ -102,10 +127,10 @@ def _operation(route: Route, schemas: _Schemas, guarded: bool) -> Object:
             *_query_parameters(route, schemas),
             *_header_parameters(route),
         ],
-        "responses": _answers(route, schemas) | _problems(route, guarded),
+        "responses": _together(_answers(route, schemas), _problems(route, guarded)),
     }
     if guarded and not route.is_open:
-        operation["security"] = [{"key": []}]
+        operation["security"] = [{"key": []}, *([{"browser": []}] if route.for_browsers else [])]
     if route.body is not None:
         media: Object = {"schema": schemas.of([route.body])}
         if route.body_example is not None:
@@ -154,11 +179,23 @@ def _header_parameters(route: Route) -> list[Object]:
             "in": "header",
             "required": False,
             "description": header.about,
-            "schema": {"type": "string"},
+            "schema": {"type": "string"} | ({"pattern": header.pattern} if header.pattern else {}),
             "example": header.example,
         }
         for header in route.headers
     ]
+
+
+def _together(answers: Object, problems: Object) -> Object:
+    """One status may be an answer and a problem, told apart by its media type."""
+    for status in answers.keys() & problems.keys():
+        answer, problem = answers[status], problems[status]
+        problems[status] = {
+            "description": f"{answer['description']} {problem['description']}",
+            "headers": answer["headers"] | problem["headers"],
+            "content": answer["content"] | problem["content"],
+        }
+    return answers | problems
 
 
 def _answers(route: Route, schemas: _Schemas) -> Object:
@@ -185,8 +222,8 @@ def _headers(*headers: Header) -> Object:
 
 def problems_of(route: Route, *, guarded: bool) -> tuple[type[JobyardError], ...]:
     """What the route names, and what can befall any."""
-    asks_for_key = (Unauthenticated,) if guarded and not route.is_open else ()
-    return (*route.problems, *asks_for_key, Unexpected)
+    guard = () if route.is_open else (Unauthenticated,) if guarded else (Misdirected,)
+    return tuple(dict.fromkeys((*route.problems, *guard, *ANY)))
 
 
 def _problems(route: Route, guarded: bool) -> Object:

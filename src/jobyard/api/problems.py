@@ -66,7 +66,19 @@ class TooLarge(Refusal):
     pass
 
 
-class BodyTimeout(Refusal):
+class TooSlow(Refusal):
+    pass
+
+
+class BadRequest(Refusal):
+    """What arrived is no HTTP request, or one that can be read in two ways."""
+
+
+class UriTooLong(Refusal):
+    pass
+
+
+class HeadersTooLarge(Refusal):
     pass
 
 
@@ -77,6 +89,14 @@ class MethodNotAllowed(Refusal):
 
 
 class Unauthenticated(Refusal):
+    """`challenges`: the ways in which the key may be shown, as WWW-Authenticate has them."""
+
+    def __init__(self, how: str, challenges: Sequence[bytes]) -> None:
+        super().__init__(how)
+        self.challenges = challenges
+
+
+class Misdirected(Refusal):
     pass
 
 
@@ -98,6 +118,7 @@ class Kind:
 
 
 KINDS: dict[type[JobyardError], Kind] = {
+    BadRequest: Kind(400, "bad_request", "This is not a request that can be understood", closes=True),
     MalformedJson: Kind(400, "malformed_json", "The body is not JSON"),
     BadPageToken: Kind(
         400,
@@ -108,13 +129,16 @@ KINDS: dict[type[JobyardError], Kind] = {
     Unauthenticated: Kind(401, "unauthenticated", "The key is missing or wrong"),
     NotFound: Kind(404, "not_found", "There is nothing here", "No such job, or no such address."),
     MethodNotAllowed: Kind(405, "method_not_allowed", "This address does not take this method"),
-    BodyTimeout: Kind(408, "request_timeout", "The body arrived too slowly", closes=True),
+    TooSlow: Kind(408, "request_timeout", "The request arrived too slowly", closes=True),
     TooLarge: Kind(413, "too_large", "The request is too large", closes=True),
+    UriTooLong: Kind(414, "uri_too_long", "The address is too long", closes=True),
     UnsupportedMediaType: Kind(415, "unsupported_media_type", "Only JSON is understood", closes=True),
+    Misdirected: Kind(421, "misdirected", "This server does not answer to that name"),
     ValidationFailed: Kind(422, "validation_failed", "The request cannot be accepted as it is"),
     InvalidJob: Kind(422, "validation_failed", "The request cannot be accepted as it is"),
     TooManyLanes: Kind(422, "too_many_lanes", "Too many combinations of queue, type and priority"),
     IdempotencyMismatch: Kind(422, "idempotency_mismatch", "The idempotency key belongs to another request"),
+    HeadersTooLarge: Kind(431, "headers_too_large", "The headers are too large", closes=True),
     Unexpected: Kind(
         500, "internal_error", "Something went wrong here", "It is in the server's log, under the requestId."
     ),

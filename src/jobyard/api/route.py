@@ -20,11 +20,12 @@ Shape = type[msgspec.Struct]
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A header of a request or of an answer."""
+    """A header of a request or of an answer. `pattern`: what else it holds is refused."""
 
     name: str
     about: str
     example: str
+    pattern: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ class Reply:
 class Route:
     """One method of one address. `problems`: what it can be refused for, beside what any route can be.
 
-    `is_open`: answers without the key."""
+    `is_open`: answers without the key. `for_browsers`: the key may also come from a browser's own prompt; only for what
+    changes nothing and holds nothing of anybody's jobs."""
 
     method: str
     path: str
@@ -56,3 +58,4 @@ class Route:
     headers: tuple[Header, ...] = ()
     problems: tuple[type[JobyardError], ...] = field(default=())
     is_open: bool = False
+    for_browsers: bool = False

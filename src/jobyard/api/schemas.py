@@ -48,7 +48,15 @@ Name = Annotated[
 Tag = Annotated[str, Meta(min_length=1, max_length=MAX_TAG_LENGTH)]
 Tags = Annotated[list[Tag], Meta(max_length=MAX_TAGS, description="Words to find it by.")]
 Metadata = Annotated[dict[str, str], Meta(description=f"Flat, at most {MAX_METADATA_BYTES} bytes as JSON.")]
-Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339, with a time zone.")]
+# The years are FIRST_YEAR to LAST_YEAR.
+Instant = Annotated[
+    datetime,
+    Meta(
+        tz=True,
+        description="RFC 3339, with a time zone.",
+        extra_json_schema={"pattern": r"^(19[7-9]\d|[2-8]\d{3}|9[0-8]\d\d|99[0-8]\d|999[0-8])-"},
+    ),
+]
 Priority = Annotated[int, Meta(ge=0, le=MAX_PRIORITY, description="Larger runs sooner.")]
 Attempts = Annotated[int, Meta(ge=1, le=MAX_ATTEMPTS, description="Tries, the first one included.")]
 Timeout = Annotated[float, Meta(gt=0, le=MAX_TIMEOUT_SECONDS, description="Longest run of one attempt.")]

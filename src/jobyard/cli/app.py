@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import sys
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 
-from jobyard.cli import processes
+from jobyard.cli import history, overview, processes
 from jobyard.cli.create import create
 from jobyard.cli.endings import EPILOG, Commands
 from jobyard.cli.get import get
+from jobyard.cli.list_jobs import list_
+from jobyard.cli.watch import watch
 
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -36,24 +40,42 @@ def jobyard(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """A job backend over plain HTTP. `create` and `get` talk to the server at JOBYARD_URL (http://localhost:3000)."""
+    """A job backend over plain HTTP. The commands about jobs and the yard talk to the server at JOBYARD_URL (http://localhost:3000) with the key JOBYARD_KEY.
+
+    Why did a job fail? `jobyard list --status failed`, then `jobyard attempts ID`.
+    """
 
 
-for command in (
-    processes.dev,
-    processes.api,
-    processes.worker,
-    processes.maintain,
-    processes.migrate,
-    create,
-    get,
-    processes.bench,
-):
-    app.command()(command)
+PANELS = {
+    "Jobs": (create, get, list_, watch, history.attempts, history.events),
+    "The yard": (overview.stats, overview.queues, overview.workers),
+    "Processes and database": (
+        processes.dev,
+        processes.api,
+        processes.worker,
+        processes.maintain,
+        processes.migrate,
+        processes.doctor,
+        processes.verify,
+        processes.bench,
+    ),
+}
+
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(command.__name__.strip("_"), rich_help_panel=panel)(command)
+
+
+def _end(number: int, _: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def main() -> None:
     """The command `jobyard`."""
+    if os.getpid() == 1:
+        # As the first process of a container it has no default action for signals: one that comes while the rest is
+        # still imported would be lost, and the container killed at the end of its patience.
+        signal.signal(signal.SIGTERM, _end)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # no crash where the terminal is not UTF-8

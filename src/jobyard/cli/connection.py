@@ -19,11 +19,24 @@ def read_settings(**variables: str | int | None) -> Settings:
     return Settings.read({**os.environ, **given})
 
 
-def connect(*, retry_seconds: float, on_retry: Callable[[ClientError, float], None] | None = None) -> Client:
+def connect(
+    *,
+    retry_seconds: float,
+    on_retry: Callable[[ClientError, float], None] | None = None,
+    on_recovery: Callable[[], None] | None = None,
+    timeout: float = 30.0,
+) -> Client:
     from jobyard.client import Client
 
     settings = read_settings()
     try:
-        return Client(settings.url, settings.key, retry_seconds=retry_seconds, on_retry=on_retry)
+        return Client(
+            settings.url,
+            settings.key,
+            retry_seconds=retry_seconds,
+            on_retry=on_retry,
+            on_recovery=on_recovery,
+            timeout=timeout,
+        )
     except ValueError as error:
         raise SettingsError([f"JOBYARD_URL, JOBYARD_KEY: {error}"]) from None

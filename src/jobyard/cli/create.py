@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from jobyard.cli.completion import queue_names, type_names
 from jobyard.cli.connection import connect
 from jobyard.cli.get import Wait, judge, show
+from jobyard.cli.options import pairs
 from jobyard.cli.terminal import complain, say, say_json
 
 if TYPE_CHECKING:
@@ -38,7 +40,9 @@ RunId = Annotated[
 
 
 def create(
-    type_: Annotated[str | None, typer.Argument(metavar="TYPE", help="What to do, e.g. email.")] = None,
+    type_: Annotated[
+        str | None, typer.Argument(metavar="TYPE", help="What to do, e.g. email.", autocompletion=type_names)
+    ] = None,
     payload: Annotated[
         str | None,
         typer.Argument(metavar="PAYLOAD", help="JSON; - reads stdin, @FILE reads a file. {} if left out."),
@@ -47,7 +51,9 @@ def create(
         str | None,
         typer.Option("--file", metavar="FILE", help="Create every job of a file of JSON lines (-: stdin)."),
     ] = None,
-    queue: Annotated[str | None, typer.Option("--queue", help="Where it waits.")] = None,
+    queue: Annotated[
+        str | None, typer.Option("--queue", help="Where it waits.", autocompletion=queue_names)
+    ] = None,
     priority: Annotated[
         int | None, typer.Option("--priority", help="0 to 9, larger runs sooner (5).")
     ] = None,
@@ -91,7 +97,7 @@ def create(
         "timeout_seconds": timeout,
         "max_attempts": max_attempts,
         "tags": tag,
-        "metadata": _pairs(metadata),
+        "metadata": pairs(metadata),
     }
     if file is None:
         _refuse("only goes with --file", {"--run-id": run_id})
@@ -146,15 +152,6 @@ def _refuse(why: str, given: dict[str, Any]) -> None:
         if value is not None:
             flag = name if name.startswith("-") or name.isupper() else f"--{name.replace('_', '-')}"
             raise typer.BadParameter(why, param_hint=flag)
-
-
-def _pairs(given: list[str] | None) -> dict[str, str] | None:
-    if not given:
-        return None
-    for pair in given:
-        if "=" not in pair:
-            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--metadata")
-    return dict(pair.split("=", 1) for pair in given)
 
 
 def _payload(given: str | None) -> msgspec.Raw:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import IntEnum
 from typing import Any
 
@@ -18,18 +19,20 @@ class Exit(IntEnum):
     USAGE = 2
     NOT_FOUND = 3
     UNREACHABLE = 4
+    INTERRUPTED = 130
 
 
-EPILOG = "Exit codes: " + "; ".join(
-    (
-        "0 done",
-        "1 refused or failed (with --wait also: the job failed, or was not finished in time)",
-        "2 wrong usage or settings",
-        "3 no such job",
-        "4 no Jobyard server at JOBYARD_URL",
-        "130 interrupted by Ctrl-C.",
-    )
-)
+MEANINGS = {
+    Exit.OK: "done",
+    Exit.REFUSED: "refused or failed (with `--wait` and `watch ID` also: the job failed, or was not finished in "
+    "time), or the reader of the output went away",
+    Exit.USAGE: "wrong usage or settings",
+    Exit.NOT_FOUND: "no such job",
+    Exit.UNREACHABLE: "no Jobyard server at JOBYARD_URL",
+    Exit.INTERRUPTED: "interrupted by Ctrl-C",
+}
+
+EPILOG = f"Exit codes: {'; '.join(f'{code:d} {meaning}' for code, meaning in MEANINGS.items())}."
 
 
 class Commands(TyperGroup):
@@ -46,7 +49,7 @@ class Commands(TyperGroup):
             code = _exit_code(error)
             if code is None:
                 raise
-            complain(str(error))
+            complain("; ".join(filter(None, (str(error), _advice(error)))))
             raise typer.Exit(code) from None
 
 
@@ -62,5 +65,18 @@ def _exit_code(error: Exception) -> Exit | None:
             return Exit.NOT_FOUND
         case ClientError():
             return Exit.REFUSED
+        case _:
+            return None
+
+
+def _advice(error: Exception) -> str | None:
+    """What to do next, where the failure does not say it itself."""
+    match getattr(error, "status", None):
+        case 401 if os.environ.get("JOBYARD_KEY"):
+            return "the server has another key than JOBYARD_KEY"
+        case 401:
+            return "set JOBYARD_KEY to the key of the server"
+        case 404:
+            return "`jobyard list` shows the jobs there are"
         case _:
             return None

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
 
 from jobyard.cli.connection import connect
 from jobyard.cli.endings import Exit
+from jobyard.cli.options import JobId, Json, checking_id
 from jobyard.cli.terminal import complain, say_json
 
 Wait = Annotated[
     float | None,
     typer.Option("--wait", metavar="SECONDS", min=0, help="Wait so long for the job to complete or fail."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="The job as JSON, on one line of stdout.")]
 
 
-def get(
-    job_id: Annotated[str, typer.Argument(metavar="ID", help="The id that `create` gave.")],
-    wait: Wait = None,
-    as_json: Json = False,
-) -> None:
+def get(job_id: JobId, wait: Wait = None, as_json: Json = False) -> None:
     """Show a job."""
-    with connect(retry_seconds=0) as client:
-        try:
-            body = client.get_json(job_id, wait)
-        except ValueError as error:
-            raise typer.BadParameter(str(error), param_hint="ID") from None
+    with connect(retry_seconds=0) as client, checking_id():
+        body = client.get_json(job_id, wait)
     show(body, as_json=as_json)
     if wait is not None:
         raise typer.Exit(judge(body, wait))
@@ -41,10 +34,20 @@ def show(body: bytes, *, as_json: bool) -> None:
     from jobyard.cli.picture import draw
 
     draw(body)
+    job = msgspec.json.decode(body, type=_Ended)
+    if job.error is not None:
+        point_to_attempts(job.id)
+
+
+def point_to_attempts(job_id: str) -> None:
+    """For whoever sees a job with an error."""
+    complain(f"every try and its error: jobyard attempts {job_id}")
 
 
 class _Ended(msgspec.Struct):
+    id: str
     status: str
+    error: Any = None
 
 
 def judge(body: bytes, waited: float) -> Exit:

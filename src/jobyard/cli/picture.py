@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from jobyard.cli import failure
+from jobyard.cli.table import STATUS_STYLES, console
 from jobyard.cli.terminal import escaped
 
-STATUS_STYLES = {"pending": "yellow", "processing": "cyan", "completed": "green", "failed": "red"}
 IN_THE_TITLE = ("id", "type")
 BLOCKS = ("payload", "result", "error")
 NOTHING: tuple[Any, ...] = (None, False, "", [], {})
@@ -25,7 +26,7 @@ def draw(body: bytes) -> None:
     fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     title = Text(f" {_plain(fields.get('type'))} {_plain(fields.get('id'))} ")
     blocks = [block for name in BLOCKS for block in _block(name, fields.get(name))]
-    Console().print(Panel(Group(_facts(fields), *blocks), title=title, title_align="left"))
+    console().print(Panel(Group(_facts(fields), *blocks), title=title, title_align="left"))
 
 
 def _facts(fields: dict[str, msgspec.Raw]) -> Table:
@@ -50,13 +51,7 @@ def _block(name: str, raw: msgspec.Raw | None) -> list[RenderableType]:
 
 def _shown(name: str, raw: msgspec.Raw) -> str:
     if name == "error":
-        match _value(raw):
-            case {"type": kind, "message": message, "traceback": str(trace)}:
-                return escaped(f"{kind}: {message}\n\n{trace}", keep="\n")
-            case {"type": kind, "message": message}:
-                return escaped(f"{kind}: {message}", keep="\n")
-            case _:
-                pass
+        return failure.in_full(_value(raw))
     return escaped(msgspec.json.format(bytes(raw), indent=2).decode("utf-8", "replace"), keep="\n")
 
 

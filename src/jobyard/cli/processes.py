@@ -60,8 +60,30 @@ def migrate(as_json: Json = False) -> None:
     raise typer.Exit(root.migrate(settings, as_json=as_json))
 
 
+def doctor(as_json: Json = False) -> None:
+    """Examine the database: schema, vacuum, long transactions, clock, wake-ups, workers; each finding with its fix.
+
+    Looks at DATABASE_URL or, without it, at the PostgreSQL of `jobyard dev`. Changes nothing."""
+    settings = read_settings()
+    from jobyard.doctor import examine
+
+    raise typer.Exit(examine(settings, as_json=as_json))
+
+
+def verify(as_json: Json = False) -> None:
+    """Prove that each job is in exactly one place, also on a database at work.
+
+    Looks at DATABASE_URL or, without it, at the PostgreSQL of `jobyard dev`. Changes nothing."""
+    settings = read_settings()
+    from jobyard.doctor import verify
+
+    raise typer.Exit(verify(settings, as_json=as_json))
+
+
 def bench(
-    scenario: Annotated[Scenario, typer.Argument(help="What to measure.")],
+    scenario: Annotated[
+        Scenario, typer.Argument(help="What to measure: create, drain, life, latency or bloat.")
+    ],
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="How many jobs.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -10,24 +10,35 @@ with Client("http://localhost:3000") as yard:
 from jobyard.client.errors import ApiError, ClientError, NotJobyard, ServerUnreachable
 from jobyard.client.http import Client
 from jobyard.client.shapes import (
+    Attempt,
     Backoff,
+    Counts,
     Created,
     Event,
     Fault,
     Job,
     JobFilters,
     JobOptions,
+    Pace,
     Page,
     Problem,
+    Queue,
+    QueueType,
     Record,
     Refused,
+    Stats,
+    Worker,
+    WorkerTotals,
 )
+from jobyard.client.stream import Stream
 
 __all__ = [
     "ApiError",
+    "Attempt",
     "Backoff",
     "Client",
     "ClientError",
+    "Counts",
     "Created",
     "Event",
     "Fault",
@@ -35,9 +46,16 @@ __all__ = [
     "JobFilters",
     "JobOptions",
     "NotJobyard",
+    "Pace",
     "Page",
     "Problem",
+    "Queue",
+    "QueueType",
     "Record",
     "Refused",
     "ServerUnreachable",
+    "Stats",
+    "Stream",
+    "Worker",
+    "WorkerTotals",
 ]

@@ -6,30 +6,54 @@ import contextlib
 import math
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, Generic, Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 from urllib.parse import quote
 
 import httpx
 import msgspec
 
 from jobyard.client.errors import ApiError, NotJobyard
-from jobyard.client.shapes import Created, Event, Fault, Job, JobFilters, JobOptions, Page, Problem, Refused
-from jobyard.client.transport import OnRetry, Transport, is_header_text
+from jobyard.client.shapes import (
+    Attempt,
+    Created,
+    Event,
+    Fault,
+    Job,
+    JobFilters,
+    JobOptions,
+    Page,
+    Problem,
+    Queue,
+    Refused,
+    Stats,
+    Worker,
+)
+from jobyard.client.stream import Stream
+from jobyard.client.tracing import active_traceparent
+from jobyard.client.transport import (
+    ANSWER_SECONDS,
+    NOT_MODIFIED,
+    OnRecovery,
+    OnRetry,
+    Transport,
+    is_header_text,
+)
 from jobyard.client.wire import Batch, batches, bulk_body, bulk_item, camel_case, encode
 
 T = TypeVar("T")
 # Named here because inside the class `list` is the call.
 Outcomes = list[Created | Refused]
-Attempts = list[dict[str, Any]]
-Events = list[Event]
 
 _PLACE_IN_BULK = re.compile(r"^/jobs/\d+(?=/|$)")
 
 FINAL_STATUSES = ("completed", "failed")
 LONGEST_WAIT_SECONDS = 60
 EARLY_ANSWER_PAUSE_SECONDS = 0.2
+WATCH_SECONDS = 1
+"""How long a server may keep a watcher whose job is not final: a change on the way there is seen no later."""
+NO_PARAMETERS: Mapping[str, str] = {}
 # The body as a whole was refused, so the fault of one item may stand for all.
 WHOLE_BODY_REFUSALS = (400, 413, 422)
 
@@ -62,8 +86,8 @@ class _Status(msgspec.Struct):
     status: str
 
 
-class _Rows(msgspec.Struct, Generic[T], rename="camel"):
-    items: list[T]
+class _Rows(msgspec.Struct, rename="camel"):
+    items: list[msgspec.Raw]
     next_page_token: str | None = None
 
 
@@ -72,8 +96,9 @@ class Client:
 
     Reads, and creates whose every job carries an idempotency key, are tried again for `retry_seconds` while the
     server is away or asks for patience (`Retry-After`); anything else is sent once. `on_retry` hears of each
-    failure that will be tried again, and the pause in seconds. Raises ValueError for an address or a key that
-    cannot be; calls raise ClientError. Not safe to share between threads.
+    failure that will be tried again, and the pause in seconds; `on_recovery` of the answer after failures. An answer
+    is awaited for `timeout` seconds, plus what a call says with `wait`. Raises ValueError for an address or a key that cannot be; calls raise ClientError. Not
+    safe to share between threads.
     """
 
     def __init__(
@@ -83,8 +108,10 @@ class Client:
         *,
         retry_seconds: float = 30.0,
         on_retry: OnRetry | None = None,
+        on_recovery: OnRecovery | None = None,
+        timeout: float = ANSWER_SECONDS,
     ) -> None:
-        self._transport = Transport(url, key, retry_seconds, on_retry)
+        self._transport = Transport(url, key, retry_seconds, on_retry, on_recovery, timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -101,32 +128,38 @@ class Client:
         payload: Any,
         *,
         idempotency_key: str | None = None,
+        traceparent: str | None = None,
         **options: Unpack[JobOptions],
     ) -> Created:
         """One job, committed when this returns. With an idempotency key (1 to 255 printable ASCII characters, kept
-        24 h) the same call made twice makes one job. Raises ValueError for values that JSON cannot say."""
+        24 h) the same call made twice makes one job. `traceparent`: the W3C trace context that the job belongs to;
+        left out, that of the OpenTelemetry span which is active here. Raises ValueError for values that JSON cannot say.
+        """
         response = self._transport.send(
             "POST",
             "/api/jobs",
             repeatable=idempotency_key is not None,
             content=encode({"type": type, "payload": payload, **camel_case(options)}),
-            headers=_json_headers(idempotency_key),
+            headers=_json_headers(idempotency_key, traceparent),
         )
         created = self._transport.read(response, Created)
         return msgspec.structs.replace(
             created, replayed=response.headers.get("Idempotency-Replayed") == "true"
         )
 
-    def create_many(self, jobs: Iterable[Mapping[str, Any]]) -> Outcomes:
+    def create_many(self, jobs: Iterable[Mapping[str, Any]], *, traceparent: str | None = None) -> Outcomes:
         """Many jobs; the outcomes in the order given. See `create_each`."""
-        return list(self.create_each(jobs))
+        return list(self.create_each(jobs, traceparent=traceparent))
 
-    def create_each(self, jobs: Iterable[Mapping[str, Any]]) -> Iterator[Created | Refused]:
+    def create_each(
+        self, jobs: Iterable[Mapping[str, Any]], *, traceparent: str | None = None
+    ) -> Iterator[Created | Refused]:
         """Many jobs, streamed: takes as many as fill a request (1,000 jobs, 16 MiB), sends it, gives the outcomes
         in order, and goes on. A job is a whole body as the API takes it, e.g. `{"type": "email", "payload": {},
-        "maxAttempts": 3, "idempotencyKey": "order-17"}`."""
+        "maxAttempts": 3, "idempotencyKey": "order-17"}`. `traceparent` as in `create`, for all of them."""
+        headers = _json_headers(None, traceparent)
         for batch in batches(map(bulk_item, jobs)):
-            yield from self._create_batch(batch)
+            yield from self._create_batch(batch, headers)
 
     def get(self, job_id: str, wait: float | None = None) -> Job:
         """A job; with `wait`, as soon as it is completed or failed, or as it is after that many seconds."""
@@ -136,18 +169,45 @@ class Client:
         """Like `get`, as the server wrote it: the payload byte for byte, and fields this version does not know."""
         return self._job(job_id, wait).content
 
-    def attempts(self, job_id: str) -> Attempts:
-        """The attempts of a job as the API gives them, those of earlier runs included."""
-        return list(self._every(f"{_job_path(job_id)}/attempts", _Rows[dict[str, Any]]))
+    def watch(self, job_id: str) -> Stream[Job]:
+        """The job as it is, and again after each change, until it is completed or failed."""
+        path = _job_path(job_id)
+        return self._stream(lambda: self._changes(path), Job)
 
-    def events(self, job_id: str) -> Events:
-        """What happened to a job."""
-        return list(self._every(f"{_job_path(job_id)}/events", _Rows[Event]))
+    def attempts(self, job_id: str) -> Stream[Attempt]:
+        """The attempts of a job, newest first, those of earlier runs included."""
+        path = _job_path(job_id)
+        return self._stream(lambda: self._items(f"{path}/attempts"), Attempt)
+
+    def events(self, job_id: str) -> Stream[Event]:
+        """What happened to a job, newest first."""
+        path = _job_path(job_id)
+        return self._stream(lambda: self._items(f"{path}/events"), Event)
 
     def list(self, **filters: Unpack[JobFilters]) -> Page:
         """One page of jobs, newest first."""
         response = self._transport.send("GET", "/api/jobs", repeatable=True, params=_query(filters))
         return self._transport.read(response, Page)
+
+    def list_each(self, **filters: Unpack[JobFilters]) -> Stream[Job]:
+        """All jobs that fit, newest first; a page is fetched when the one before it is used up."""
+        return self._stream(lambda: self._items("/api/jobs", _query(filters)), Job)
+
+    def stats(self) -> Stats:
+        """The whole yard in numbers."""
+        return self._transport.decode(self.stats_json(), Stats)
+
+    def stats_json(self) -> bytes:
+        """Like `stats`, as the server wrote it."""
+        return self._transport.send("GET", "/api/stats", repeatable=True).content
+
+    def queues(self) -> Stream[Queue]:
+        """Every queue that was ever used, by name."""
+        return self._stream(lambda: self._items("/api/queues"), Queue)
+
+    def workers(self) -> Stream[Worker]:
+        """The worker processes, newest first."""
+        return self._stream(lambda: self._items("/api/workers"), Worker)
 
     def ping(self) -> None:
         """Raises ServerUnreachable, at once, if nothing answers at the address."""
@@ -155,21 +215,23 @@ class Client:
         with contextlib.suppress(ApiError, NotJobyard):
             self._transport.send("GET", "/healthz", repeatable=False)
 
-    def _create_batch(self, batch: Batch) -> Iterator[Created | Refused]:
+    def _create_batch(self, batch: Batch, headers: dict[str, str]) -> Iterator[Created | Refused]:
         try:
             response = self._transport.send(
                 "POST",
                 "/api/jobs/bulk",
                 repeatable=all(item.keyed for item in batch),
                 content=bulk_body(batch),
-                headers=_json_headers(None),
+                headers=headers,
             )
         except ApiError as refusal:
-            yield from self._create_halves(batch, refusal)
+            yield from self._create_halves(batch, headers, refusal)
         else:
             yield from self._outcomes(response, len(batch))
 
-    def _create_halves(self, batch: Batch, refusal: ApiError) -> Iterator[Created | Refused]:
+    def _create_halves(
+        self, batch: Batch, headers: dict[str, str], refusal: ApiError
+    ) -> Iterator[Created | Refused]:
         """Looks for the item that had the whole request refused: alone at last, only it is."""
         if refusal.status not in WHOLE_BODY_REFUSALS:
             raise refusal
@@ -177,8 +239,8 @@ class Client:
             yield Refused(problem=refusal.problem)
             return
         middle = len(batch) // 2
-        yield from self._create_batch(batch[:middle])
-        yield from self._create_batch(batch[middle:])
+        yield from self._create_batch(batch[:middle], headers)
+        yield from self._create_batch(batch[middle:], headers)
 
     def _outcomes(self, response: httpx.Response, expected: int) -> Iterator[Created | Refused]:
         items = self._transport.read(response, _BulkAnswer).items
@@ -189,28 +251,46 @@ class Client:
     def _job(self, job_id: str, wait: float | None) -> httpx.Response:
         deadline = time.monotonic() + (wait or 0)
         while True:
-            response = self._job_within(job_id, deadline - time.monotonic())
+            response = self._job_within(_job_path(job_id), deadline - time.monotonic())
             status = self._transport.read(response, _Status).status
             if status in FINAL_STATUSES or time.monotonic() >= deadline:
                 return response
             # A server that stops answers before the wait is over; its successor is asked, without haste.
             time.sleep(EARLY_ANSWER_PAUSE_SECONDS)
 
-    def _job_within(self, job_id: str, seconds: float) -> httpx.Response:
+    def _job_within(self, path: str, seconds: float, known: str | None = None) -> httpx.Response:
+        """`known`: the ETag of what the caller has; the answer is empty when there is nothing newer."""
         wait = min(max(0, math.ceil(seconds)), LONGEST_WAIT_SECONDS)
-        headers = {"Prefer": f"wait={wait}"} if wait else None
-        return self._transport.send("GET", _job_path(job_id), repeatable=True, headers=headers, wait=wait)
+        headers = {"Prefer": f"wait={wait}"} if wait else {}
+        if known is not None:
+            headers["If-None-Match"] = known
+        return self._transport.send("GET", path, repeatable=True, headers=headers, wait=wait)
 
-    def _every(self, path: str, shape: type[_Rows[T]]) -> Iterator[T]:
-        """The items of all pages."""
-        params: dict[str, str] = {}
+    def _changes(self, path: str) -> Iterator[bytes]:
+        response, asked = self._job_within(path, 0), -math.inf
         while True:
-            response = self._transport.send("GET", path, repeatable=True, params=params)
-            page = self._transport.read(response, shape)
-            yield from page.items
+            if response.status_code != NOT_MODIFIED:
+                yield response.content
+                if self._transport.read(response, _Status).status in FINAL_STATUSES:
+                    return
+            # A server that stops answers at once.
+            time.sleep(max(0.0, asked + EARLY_ANSWER_PAUSE_SECONDS - time.monotonic()))
+            asked = time.monotonic()
+            response = self._job_within(path, WATCH_SECONDS, known=response.headers.get("ETag"))
+
+    def _stream(self, bodies: Callable[[], Iterator[bytes]], shape: type[T]) -> Stream[T]:
+        return Stream(bodies, lambda body: self._transport.decode(body, shape))
+
+    def _items(self, path: str, params: Mapping[str, str] = NO_PARAMETERS) -> Iterator[bytes]:
+        """The items of all pages."""
+        token: dict[str, str] = {}
+        while True:
+            response = self._transport.send("GET", path, repeatable=True, params={**params, **token})
+            page = self._transport.read(response, _Rows)
+            yield from map(bytes, page.items)
             if page.next_page_token is None:
                 return
-            params = {"pageToken": page.next_page_token}
+            token = {"pageToken": page.next_page_token}
 
 
 def _job_path(job_id: str) -> str:
@@ -220,8 +300,13 @@ def _job_path(job_id: str) -> str:
     return f"/api/jobs/{quote(job_id, safe='')}"
 
 
-def _json_headers(idempotency_key: str | None) -> dict[str, str]:
+def _json_headers(idempotency_key: str | None, traceparent: str | None) -> dict[str, str]:
     headers = {"Content-Type": "application/json"}
+    traceparent = traceparent or active_traceparent()
+    if traceparent is not None:
+        if not is_header_text(traceparent):
+            raise ValueError("a traceparent is printable ASCII characters")
+        headers["traceparent"] = traceparent
     if idempotency_key is not None:
         if not 1 <= len(idempotency_key) <= 255 or not is_header_text(idempotency_key):
             raise ValueError("an idempotency key is 1 to 255 printable ASCII characters")

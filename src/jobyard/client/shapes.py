@@ -102,6 +102,93 @@ class Event(Record, frozen=True):
     data: Any = None
 
 
+class Attempt(Record, frozen=True):
+    """One try. `outcome`: running, completed, failed, or why the job went back to be tried again (retry, crash,
+    release, orphan); `retry_at`: when the next try was due."""
+
+    run: int
+    attempt: int
+    outcome: str
+    lease: str | None = None
+    worker: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    retry_at: datetime | None = None
+    reason: str | None = None
+    error: Any = None
+
+
+class Counts(Record, frozen=True):
+    """Jobs in one place, as a maintainer counted them last. `pending` is `ready` and `scheduled` together;
+    `oldest_ready_at`: since when the first of the ready ones has been waiting."""
+
+    pending: int = 0
+    ready: int = 0
+    scheduled: int = 0
+    processing: int = 0
+    suspects: int = 0
+    oldest_ready_at: datetime | None = None
+
+
+class Pace(Record, frozen=True):
+    """How many jobs had which event in the `seconds` before `at`."""
+
+    at: datetime
+    seconds: float
+    created: int = 0
+    started: int = 0
+    completed: int = 0
+    failed: int = 0
+    retry_scheduled: int = 0
+    released: int = 0
+
+
+class WorkerTotals(Record, frozen=True):
+    """Worker processes that are alive, what they can run at once, and how many of them wait for work."""
+
+    live: int = 0
+    slots: int = 0
+    idle: int = 0
+
+
+class Stats(Record, frozen=True):
+    """The whole yard. `sampled_at`: when the jobs were counted; None while no maintainer has."""
+
+    jobs: Counts
+    workers: WorkerTotals
+    sampled_at: datetime | None = None
+    last_minute: Pace | None = None
+    history: list[Pace] = []
+
+
+class QueueType(Counts, frozen=True, kw_only=True):
+    """One type in a queue. With `workers` 0 nobody is there to run it."""
+
+    type: str
+    workers: int = 0
+
+
+class Queue(Counts, frozen=True, kw_only=True):
+    """A queue that jobs were ever put into."""
+
+    name: str
+    types: list[QueueType] = []
+
+
+class Worker(Record, frozen=True):
+    """A worker process. `alive` until `expires_at`, which each heartbeat moves; `in_flight`: the attempts it holds."""
+
+    id: str
+    name: str
+    alive: bool
+    idle: bool = False
+    types: list[str] = []
+    concurrency: int = 0
+    in_flight: int = 0
+    started_at: datetime | None = None
+    expires_at: datetime | None = None
+
+
 class Backoff(TypedDict, total=False):
     """Exponential with full jitter, between these two."""
 

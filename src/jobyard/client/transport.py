@@ -16,22 +16,35 @@ from jobyard.client.shapes import Problem
 
 T = TypeVar("T")
 
+NOT_MODIFIED = 304
 PASSING_STATUSES = frozenset({429, 502, 503, 504})
 SHORTEST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
+CONNECT_SECONDS = 5.0
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 OnRetry = Callable[[ClientError, float], None]
+OnRecovery = Callable[[], None]
 
 
 class Transport:
     """A server's address, its key, and the patience to try again for `retry_seconds` what is safe to repeat."""
 
-    def __init__(self, url: str, key: str | None, retry_seconds: float, on_retry: OnRetry | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str | None,
+        retry_seconds: float,
+        on_retry: OnRetry | None,
+        on_recovery: OnRecovery | None,
+        answer_seconds: float,
+    ) -> None:
         self.url = _without_password(url)
+        self._answer_seconds = answer_seconds
         self._retry_seconds = retry_seconds
         self._on_retry = on_retry
+        self._on_recovery = on_recovery
         self._http = _connect(url, key)
 
     def close(self) -> None:
@@ -48,16 +61,20 @@ class Transport:
         params: dict[str, str] | None = None,
         wait: int = 0,
     ) -> httpx.Response:
-        """The successful answer. Raises ApiError, NotJobyard or ServerUnreachable when patience is at its end."""
+        """The successful answer, or 304 to who asked for what is newer. Raises ApiError, NotJobyard or ServerUnreachable when patience is at its end."""
         request = self._http.build_request(
-            method, path, content=content, headers=headers, params=params, timeout=_timeout(wait)
+            method, path, content=content, headers=headers, params=params, timeout=self._timeout(wait)
         )
         until = time.monotonic() + (self._retry_seconds if repeatable else 0)
-        for pause in _growing_pauses():
+        for tries, pause in enumerate(_growing_pauses()):
             try:
-                return self._once(request)
+                response = self._once(request)
             except (ApiError, ServerUnreachable) as failure:
                 self._wait_or_raise(failure, pause, until)
+            else:
+                if tries and self._on_recovery is not None:
+                    self._on_recovery()
+                return response
         raise AssertionError("pauses never end")
 
     def _once(self, request: httpx.Request) -> httpx.Response:
@@ -65,7 +82,7 @@ class Transport:
             response = self._http.send(request)
         except httpx.RequestError as error:
             raise _unreachable(self.url, error) from None
-        if response.is_success:
+        if response.is_success or response.status_code == NOT_MODIFIED:
             return response
         raise self._refusal(response)
 
@@ -96,6 +113,20 @@ class Transport:
             return msgspec.json.decode(response.content, type=shape)
         except (ValueError, RecursionError):
             raise NotJobyard(self.url, _description(response)) from None
+
+    def decode(self, body: bytes, shape: type[T]) -> T:
+        """A part of an answer as `shape`; raises NotJobyard where it is something else."""
+        try:
+            return msgspec.json.decode(body, type=shape)
+        except (ValueError, RecursionError) as error:
+            raise NotJobyard(self.url, f"no {shape.__name__}: {error}") from None
+
+    def _timeout(self, wait: int) -> httpx.Timeout:
+        return httpx.Timeout(
+            self._answer_seconds,
+            read=self._answer_seconds + wait,
+            connect=min(CONNECT_SECONDS, self._answer_seconds),
+        )
 
 
 def _connect(url: str, key: str | None) -> httpx.Client:
@@ -131,10 +162,6 @@ def _bearer(key: str | None) -> Any:
         return request
 
     return sign
-
-
-def _timeout(wait: int) -> httpx.Timeout:
-    return httpx.Timeout(ANSWER_SECONDS, read=ANSWER_SECONDS + wait, connect=5.0)
 
 
 def _growing_pauses() -> Iterator[float]:

@@ -34,7 +34,9 @@ class Lane(NamedTuple):
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """An attempt this worker owns, with what its handler needs. The columns of claim.sql, in its order."""
+    """An attempt this worker owns, with what its handler needs. The columns of claim.sql, in its order.
+
+    `waited`: seconds it had been ready; `previous`: the lease of the attempt before this one, if that was a retry's."""
 
     job: UUID
     lease: int
@@ -53,6 +55,8 @@ class Claimed(msgspec.Struct, frozen=True):
     metadata: str | None
     trace: str | None
     created_at: datetime
+    waited: float = 0.0
+    previous: int | None = None
 
     def standing(self, suspect: int) -> Standing:
         backoff = Backoff(self.backoff_base, self.backoff_cap)

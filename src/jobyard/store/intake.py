@@ -59,6 +59,7 @@ class Intake:
         self._lanes = lanes
         self._queue_limit = queue_limit
         self._timeout = timeout
+        self._in_bulks = 0
         self._waiting: deque[tuple[NewJob, asyncio.Future[Created]]] = deque()
         self._flushes: set[asyncio.Task[None]] = set()
         self._untold: set[int] = set()
@@ -66,8 +67,8 @@ class Intake:
 
     async def create(self, job: NewJob) -> Created:
         """One job, in the next flush. Raises Overloaded when the bounded queue is full."""
-        if len(self._waiting) >= self._queue_limit:
-            raise Overloaded(f"{self._queue_limit} creates are waiting for the database already")
+        if len(self._waiting) + self._in_bulks >= self._queue_limit:
+            raise self._full()
         future: asyncio.Future[Created] = asyncio.get_running_loop().create_future()
         self._waiting.append((job, future))
         if len(self._flushes) < FLUSHES_IN_FLIGHT:
@@ -76,11 +77,22 @@ class Intake:
         return await future
 
     async def create_many(self, jobs: Sequence[NewJob]) -> list[Answer]:
-        """Many jobs in one flush; each is answered on its own, in the order given."""
-        answers = await self._answers(jobs)
+        """Many jobs in one flush; each is answered on its own, in the order given. Raises Overloaded when they would
+        overfill the bounded queue; where nobody else waits, any number is taken."""
+        waiting = len(self._waiting) + self._in_bulks
+        if waiting and waiting + len(jobs) > self._queue_limit:
+            raise self._full()
+        self._in_bulks += len(jobs)
+        try:
+            answers = await self._answers(jobs)
+        finally:
+            self._in_bulks -= len(jobs)
         if answers and all(isinstance(answer, DatabaseUnavailable) for answer in answers):
             raise answers[0]  # pyright: ignore[reportGeneralTypeIssues] - all of them are that error
         return answers
+
+    def _full(self) -> Overloaded:
+        return Overloaded(f"{self._queue_limit} creates are waiting for the database already")
 
     async def drain(self) -> None:
         """Wait until everything handed in has been flushed."""

@@ -79,6 +79,15 @@ async def is_current(connection: Connection) -> bool:
     return (applied or 0) >= len(migrations())
 
 
+async def history(connection: Connection) -> tuple[int, list[Migration]]:
+    """How many migrations the database has, and which of this release's it has not. Raises MigrationError where one
+    was applied from another text."""
+    if await connection.fetchval("SELECT to_regclass('jobyard.migration')") is None:
+        return 0, migrations()
+    applied = await connection.fetchval("SELECT count(*) FROM jobyard.migration")
+    return applied, await _missing(connection)
+
+
 async def _missing(connection: Connection) -> list[Migration]:
     applied = {
         row["number"]: row["digest"] for row in await connection.fetch("SELECT * FROM jobyard.migration")

@@ -11,12 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import assert_never
 
+import msgspec
+
 from jobyard import telemetry
 from jobyard.domain import lifecycle
 from jobyard.domain.lifecycle import Change, Failed, Outcome, Succeeded, TimedOut
 from jobyard.ports import Clock
 from jobyard.store.dispatch import Claimed, Ending, Lane
-from jobyard.telemetry import LogEvent
+from jobyard.telemetry import LogEvent, traces
 from jobyard.worker import attempt
 from jobyard.worker.handlers import Handlers
 from jobyard.worker.slots import Ended, Running, Slots, Waiting
@@ -49,6 +51,7 @@ class Runner:
         self._clock = clock
         self._on_end = on_end
         self._on_room = on_room
+        self._spans = traces.spans()
         # As many again as there are slots, for those that a time limit took away from a thread that goes on.
         self._threads = ThreadPoolExecutor(2 * concurrency, thread_name_prefix="handler")
         self._context = contextvars.copy_context()
@@ -62,7 +65,7 @@ class Runner:
 
     def start_waiting(self) -> None:
         while (next_one := self.slots.next_to_start()) is not None:
-            self._start(next_one.claimed, next_one.lane)
+            self._start(next_one)
 
     def take_back_waiting(self, for_seconds: float = 0.0) -> list[Waiting]:
         """What was claimed ahead, has not started, and has waited at least so long."""
@@ -115,14 +118,18 @@ class Runner:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _start(self, claimed: Claimed, lane: Lane) -> None:
-        running = Running(claimed, lane)
-        self.slots.running[claimed.lease] = running
+    def _start(self, waiting: Waiting) -> None:
+        running = Running(waiting.claimed, waiting.lane)
+        self.slots.running[waiting.claimed.lease] = running
         # A context of its own: what one job sets there must never show in the next.
-        running.task = asyncio.get_running_loop().create_task(
-            self._attempt(running), context=self._context.copy()
-        )
-        self._set_deadline(running, claimed.timeout_seconds)
+        context = self._context.copy()
+        if self._spans is not None:
+            running.span = self._spans.attempt(waiting.claimed, self._clock.now() - waiting.since)
+            # What the handler is told of its trace is where it stands itself.
+            running.claimed = msgspec.structs.replace(waiting.claimed, trace=running.span.traceparent)
+            context.run(running.span.enter)
+        running.task = asyncio.get_running_loop().create_task(self._attempt(running), context=context)
+        self._set_deadline(running, waiting.claimed.timeout_seconds)
 
     def _set_deadline(self, running: Running, seconds: float) -> None:
         at = self._clock.now() + seconds
@@ -198,8 +205,11 @@ class Runner:
         slots = self.slots
         del slots.running[running.claimed.lease]
         slots.count_ended(self._clock.now())
-        if running.ended is not Ended.BY_LEASE_LOSS:
-            self._on_end(self._ending(running, outcome))
+        ending = None if running.ended is Ended.BY_LEASE_LOSS else self._ending(running, outcome)
+        if running.span is not None:
+            running.span.end(ending and ending.change, outcome)
+        if ending is not None:
+            self._on_end(ending)
         self.start_waiting()
         if not slots.running:
             self._all_over.set()

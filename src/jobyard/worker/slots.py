@@ -6,9 +6,12 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from jobyard.store.dispatch import Claimed, Lane
+
+if TYPE_CHECKING:
+    from jobyard.telemetry.spans import AttemptSpan
 
 CLAIM_ROWS = 200
 AHEAD_ROWS = 400
@@ -35,6 +38,7 @@ class Running:
     begun: bool = False
     ended: Ended | None = None
     over: bool = False
+    span: AttemptSpan | None = None
 
     @property
     def was_told_to_end(self) -> bool:

@@ -24,6 +24,7 @@ KNOWN_FIELDS = {
     *("type", "payload", "queue", "priority", "runAt", "delaySeconds", "timeoutSeconds", "maxAttempts"),
     *("backoff", "tags", "metadata", "idempotencyKey"),
 }
+EXACT_FILTERS = ("status", "type", "queue")
 NOW = "2026-11-20T10:00:00.000000Z"
 
 
@@ -69,7 +70,8 @@ def busy(retry_after: str | None = "0") -> Response:
 
 @dataclass
 class Yard:
-    """The server's memory. `instead` answers the next requests; `after` does so once the work was done."""
+    """The server's memory. `instead` answers the next requests; `after` does so once the work was done. Each of
+    `changes` happens to the job that somebody waits for; without any it ends, after `unfinished_waits`."""
 
     url: str = ""
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -80,6 +82,8 @@ class Yard:
     always: Response | None = None
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     max_bulk_bytes: int = 16 << 20
+    stats: dict[str, Any] = field(default_factory=dict)
+    changes: deque[dict[str, Any]] = field(default_factory=deque)
     unfinished_waits: int = 0
     finishes_as: str = "completed"
     hold_bulk: threading.Event = field(default_factory=threading.Event)
@@ -106,6 +110,13 @@ class Yard:
         self.jobs[job_id] = {"id": job_id, **nothing, **known, **times, **job}
         return job_id
 
+    def wait(self, job: dict[str, Any]) -> None:
+        if self.changes:
+            job.update(self.changes.popleft())
+            return
+        self.unfinished_waits -= 1
+        job["status"] = self.finishes_as if self.unfinished_waits < 0 else job["status"]
+
     def take(self, raw: bytes, key: str | None) -> tuple[int, dict[str, Any] | Response]:
         """One create: 202 and the job, 200 and the job made before, or a problem."""
         body = json.loads(raw)
@@ -123,6 +134,12 @@ class Yard:
         if key is not None:
             self.by_key[key] = (raw, job_id)
         return 202, self.jobs[job_id]
+
+
+def _page(request: Request, items: list[dict[str, Any]], size: int) -> Response:
+    start = int(request.query_params.get("pageToken", "0"))
+    more = str(start + size) if start + size < len(items) else None
+    return JSONResponse({"items": items[start : start + size], "nextPageToken": more})
 
 
 def _short(job: dict[str, Any]) -> dict[str, Any]:
@@ -156,23 +173,27 @@ def application(current: Callable[[], Yard]) -> Starlette:
         if job is None:
             return problem(404, "not_found")
         if "Prefer" in request.headers:
-            yard.unfinished_waits -= 1
-            job["status"] = yard.finishes_as if yard.unfinished_waits < 0 else job["status"]
-        return JSONResponse(job)
+            yard.wait(job)
+        tag = '"{run}.{attempt}.{status}.{updatedAt}"'.format(**job)
+        if request.headers.get("If-None-Match") == tag:
+            return Response(status_code=304, headers={"ETag": tag})
+        return JSONResponse(job, headers={"ETag": tag})
 
     async def rows(request: Request) -> Response:
         """Two to a page."""
-        items = current().rows[request.path_params["what"]]
-        start = int(request.query_params.get("pageToken", "0"))
-        more = str(start + 2) if start + 2 < len(items) else None
-        return JSONResponse({"items": items[start : start + 2], "nextPageToken": more})
+        return _page(request, current().rows.get(request.path_params["what"], []), size=2)
 
     async def list_(request: Request) -> Response:
+        asked = {name: value for name, value in request.query_params.items() if name in EXACT_FILTERS}
         items = [
             {k: v for k, v in job.items() if k not in ("payload", "result")}
-            for job in current().jobs.values()
+            for job in reversed(current().jobs.values())
+            if asked.items() <= job.items()
         ]
-        return JSONResponse({"items": items, "nextPageToken": "next"})
+        return _page(request, items, int(request.query_params.get("pageSize", "50")))
+
+    async def stats(_: Request) -> Response:
+        return JSONResponse(current().stats)
 
     def misfortune(handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
         async def handle(request: Request) -> Response:
@@ -199,6 +220,8 @@ def application(current: Callable[[], Yard]) -> Starlette:
             Route("/api/jobs/bulk", misfortune(bulk), methods=["POST"]),
             Route("/api/jobs/{id}/{what}", misfortune(rows)),
             Route("/api/jobs/{id:path}", misfortune(get)),
+            Route("/api/stats", misfortune(stats)),
+            Route("/api/{what}", misfortune(rows)),
         ]
     )
 

@@ -272,13 +272,15 @@ def test_an_id_cannot_lead_to_another_path(yard: Yard, client: Client) -> None:
 
 def test_events_and_attempts_are_read_over_all_pages(yard: Yard, client: Client) -> None:
     event = {"type": "job.started", "time": "2026-11-20T10:00:00Z", "jobId": "j", "data": {"a": 1}}
-    yard.rows = {"events": [{**event, "id": f"{n}.1"} for n in range(5)], "attempts": [{"attempt": 1}] * 3}
+    attempt = {"run": 1, "attempt": 1, "outcome": "failed", "error": {"type": "E", "message": "m"}}
+    yard.rows = {"events": [{**event, "id": f"{n}.1"} for n in range(5)], "attempts": [attempt] * 3}
     assert [event.id for event in client.events("j")] == ["0.1", "1.1", "2.1", "3.1", "4.1"]
-    assert client.attempts("j") == [{"attempt": 1}] * 3
+    assert [(it.outcome, it.error["message"]) for it in client.attempts("j")] == [("failed", "m")] * 3
 
 
 def test_filters_of_a_list_become_its_query(yard: Yard, client: Client) -> None:
-    yard.add({"type": "email", "payload": "left out"})
+    for n in range(6):
+        yard.add({"type": "email", "payload": "left out", "queue": str(n), "status": "failed"})
     page = client.list(
         status="failed",
         metadata={"order": "1&2"},
@@ -288,7 +290,8 @@ def test_filters_of_a_list_become_its_query(yard: Yard, client: Client) -> None:
     assert yard.seen[0].query == (
         "status=failed&createdAfter=2026-01-01T00%3A00%3A00%2B00%3A00&pageSize=5&metadata.order=1%262"
     )
-    assert ([job.payload for job in page.items], page.next_page_token) == ([None], "next")
+    assert [(job.queue, job.payload) for job in page.items] == [(str(n), None) for n in (5, 4, 3, 2, 1)]
+    assert page.next_page_token is not None
 
 
 @pytest.mark.parametrize("status", [200, 301, 404])

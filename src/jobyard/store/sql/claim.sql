@@ -3,6 +3,7 @@
 -- The worker column proves that worker $4 is alive: without a live row it is NULL and the whole claim rolls back.
 -- An empty poll writes nothing, not even a lock. ctid arrays and OFFSET 0 pin the plan: statements prepared on
 -- empty tables otherwise chose joins that ran 8 times slower.
+-- `waited`: seconds since it became ready. `previous`: the lease of the attempt before, looked up for retries alone.
 -- $5: seconds of a lease.
 WITH taken AS (
     DELETE FROM jobyard.ready WHERE ctid = ANY (ARRAY(
@@ -11,7 +12,7 @@ WITH taken AS (
              LATERAL (SELECT r.ctid FROM jobyard.ready r WHERE r.lane = l.lane AND r.seq > l.hint
                       ORDER BY r.seq LIMIT $3 FOR UPDATE SKIP LOCKED) head
         LIMIT $3))
-    RETURNING job, lane, seq, run, attempt, crashes
+    RETURNING job, lane, seq, since, run, attempt, crashes
 ), wanted AS MATERIALIZED (
     SELECT t.*, j.tenant, j.type, j.queue, j.payload, j.timeout_seconds, j.max_attempts, j.backoff_base,
            j.backoff_cap, j.tags, j.metadata, j.trace, j.created_at
@@ -28,5 +29,7 @@ WITH taken AS (
     SELECT tenant, 'started', array_agg(job), array_agg(attempt + 1) FROM wanted GROUP BY tenant
 )
 SELECT job, seq AS lease, lane, run, attempt + 1 AS attempt, crashes, type, queue, payload, timeout_seconds,
-       max_attempts, backoff_base, backoff_cap, tags, metadata, trace, created_at
+       max_attempts, backoff_base, backoff_cap, tags, metadata, trace, created_at,
+       extract(epoch FROM now() - since)::float8 AS waited,
+       CASE WHEN attempt > 0 THEN (SELECT max(a.lease) FROM jobyard.attempt a WHERE a.job = wanted.job) END AS previous
 FROM wanted;

@@ -1,0 +1,62 @@
+"""`jobyard attempts` and `jobyard events`: what happened to one job, from the beginning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jobyard.cli.connection import connect
+from jobyard.cli.options import JobId, JsonLines, checking_id
+from jobyard.cli.terminal import complain, say_json
+
+if TYPE_CHECKING:
+    from jobyard.client import Attempt, Event, Stream
+
+
+def attempts(
+    job_id: JobId,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Each error in full.")] = False,
+    as_json: JsonLines = False,
+) -> None:
+    """Show every try of a job: when, where, how it ended, and why it failed."""
+    with connect(retry_seconds=0) as client:
+        with checking_id():
+            newest_first = client.attempts(job_id)
+        if as_json:
+            _print_json(newest_first)
+        else:
+            _print_attempts([*newest_first][::-1], traceback=traceback)
+
+
+def events(job_id: JobId, as_json: JsonLines = False) -> None:
+    """Show what happened to a job, as a timeline."""
+    with connect(retry_seconds=0) as client:
+        with checking_id():
+            newest_first = client.events(job_id)
+        if as_json:
+            _print_json(newest_first)
+        else:
+            _print_events([*newest_first][::-1])
+
+
+def _print_json(newest_first: Stream[Any]) -> None:
+    for body in reversed([*newest_first.json()]):
+        say_json(body)
+
+
+def _print_attempts(found: list[Attempt], *, traceback: bool) -> None:
+    from jobyard.cli.rows import ATTEMPT_COLUMNS, attempt_row
+    from jobyard.cli.table import print_table
+
+    if not print_table(ATTEMPT_COLUMNS, (attempt_row(it, traceback=traceback) for it in found)):
+        complain("no attempt yet: no worker has taken the job; `jobyard queues` shows who could")
+    elif not traceback and any(it.error is not None for it in found):
+        complain("--traceback shows each error in full")
+
+
+def _print_events(found: list[Event]) -> None:
+    from jobyard.cli.rows import EVENT_COLUMNS, event_rows
+    from jobyard.cli.table import print_table
+
+    print_table(EVENT_COLUMNS, event_rows(found))

@@ -1,0 +1,188 @@
+"""What the client gives, as rows of tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from jobyard.cli.failure import headline, in_full
+from jobyard.cli.table import STATUS_STYLES, Column, Row
+from jobyard.cli.times import age, ago, duration, moment
+
+if TYPE_CHECKING:
+    from jobyard.client import Attempt, Counts, Event, Job, Pace, Queue, Stats, Worker
+
+JOB_COLUMNS = (
+    Column("ID", whole=True),
+    Column("STATUS", whole=True),
+    Column("TYPE"),
+    Column("QUEUE"),
+    Column("AGE", whole=True, right=True),
+)
+ATTEMPT_COLUMNS = (
+    Column("RUN", whole=True, right=True),
+    Column("TRY", whole=True, right=True),
+    Column("OUTCOME", whole=True),
+    Column("STARTED", whole=True),
+    Column("TOOK", whole=True, right=True),
+    Column("WORKER"),
+)
+EVENT_COLUMNS = (
+    Column("TIME", whole=True),
+    Column("AFTER", whole=True, right=True),
+    Column("EVENT"),
+    Column("WHAT"),
+)
+QUEUE_COLUMNS = (
+    Column("QUEUE"),
+    Column("TYPE"),
+    Column("WORKERS", whole=True, right=True),
+    Column("READY", whole=True, right=True),
+    Column("SCHEDULED", whole=True, right=True),
+    Column("PROCESSING", whole=True, right=True),
+    Column("OLDEST", whole=True, right=True),
+)
+WORKER_COLUMNS = (
+    Column("ID", whole=True),
+    Column("NAME"),
+    Column("STATE", whole=True),
+    Column("BUSY", whole=True, right=True),
+    Column("TYPES"),
+    Column("STARTED", whole=True, right=True),
+)
+OUTCOME_STYLES = {"completed": "green", "failed": "red", "running": "cyan"}
+ALARM = "red"
+LABEL_WIDTH = 11
+STALE = timedelta(minutes=1)
+"""A maintainer counts every 10 seconds."""
+
+
+def job_row(job: Job) -> Row:
+    return Row(
+        (job.id, job.status, job.type, job.queue or "", age(job.created_at) if job.created_at else ""),
+        {"STATUS": STATUS_STYLES.get(job.status, "")},
+    )
+
+
+def attempt_row(attempt: Attempt, *, traceback: bool) -> Row:
+    outcome = f"{attempt.outcome} ({attempt.reason})" if attempt.reason else attempt.outcome
+    took = ""
+    if attempt.started_at and attempt.ended_at:
+        took = duration((attempt.ended_at - attempt.started_at).total_seconds())
+    return Row(
+        (
+            str(attempt.run),
+            str(attempt.attempt),
+            outcome,
+            moment(attempt.started_at),
+            took,
+            attempt.worker or "",
+        ),
+        {"OUTCOME": OUTCOME_STYLES.get(attempt.outcome, "yellow")},
+        note="" if traceback else headline(attempt.error),
+        block=in_full(attempt.error) if traceback else "",
+    )
+
+
+def event_rows(events: list[Event]) -> Iterator[Row]:
+    """From the oldest to the newest; AFTER counts from the first."""
+    for event in events:
+        since = (event.time - events[0].time).total_seconds()
+        data: dict[str, Any] = event.data or {}
+        yield Row(
+            (
+                moment(event.time),
+                f"+{duration(since)}",
+                event.type.removeprefix("job."),
+                ", ".join(_facts(data, event.time)),
+            ),
+            {"EVENT": OUTCOME_STYLES.get(event.type.removeprefix("job."), "")},
+            note=headline(data.get("error")),
+        )
+
+
+def _facts(data: dict[str, Any], time: datetime) -> Iterator[str]:
+    if data.get("run", 1) > 1:
+        yield f"run {data['run']}"
+    if "attempt" in data:
+        yield f"try {data['attempt']}"
+    if "worker" in data:
+        yield f"worker {data['worker']}"
+    yield from (str(data[name]) for name in ("cause", "reason") if name in data)
+    if "retryAt" in data:
+        yield f"next in {duration((datetime.fromisoformat(data['retryAt']) - time).total_seconds())}"
+
+
+def queue_rows(queue: Queue) -> Iterator[Row]:
+    """A row a type."""
+    for it in queue.types:
+        styles = {} if it.workers else {"WORKERS": ALARM}
+        yield Row((queue.name, it.type, str(it.workers), *_counts(it)), styles)
+    if not queue.types:
+        yield Row((queue.name, "", "", *_counts(queue)), {})
+
+
+def _counts(counts: Counts) -> tuple[str, str, str, str]:
+    return (
+        f"{counts.ready:,}",
+        f"{counts.scheduled:,}",
+        f"{counts.processing:,}",
+        ago(counts.oldest_ready_at),
+    )
+
+
+def worker_row(worker: Worker) -> Row:
+    state = ("busy" if worker.in_flight else "idle") if worker.alive else "gone"
+    return Row(
+        (
+            worker.id,
+            worker.name,
+            state,
+            f"{worker.in_flight}/{worker.concurrency}",
+            ", ".join(worker.types),
+            ago(worker.started_at),
+        ),
+        {"STATE": "" if worker.alive else ALARM},
+    )
+
+
+def stats_lines(stats: Stats) -> Iterator[Text]:
+    jobs, workers = stats.jobs, stats.workers
+    suspects = f", {jobs.suspects:,} suspect" if jobs.suspects else ""
+    yield _fact(
+        "jobs",
+        f"{jobs.ready:,} ready, {jobs.scheduled:,} scheduled, {jobs.processing:,} processing{suspects}",
+    )
+    yield _fact(
+        "oldest", f"ready for {age(jobs.oldest_ready_at)}" if jobs.oldest_ready_at else "none is ready"
+    )
+    if stats.last_minute and stats.last_minute.seconds >= 1:
+        yield _fact(f"last {stats.last_minute.seconds:.0f} s", _pace(stats.last_minute))
+    yield _fact(
+        "workers",
+        f"{workers.live:,} live, {workers.slots:,} slots, {workers.idle:,} idle",
+        "" if workers.live else ALARM,
+    )
+    yield _counted(stats.sampled_at)
+
+
+def _pace(pace: Pace) -> str:
+    return (
+        f"{pace.created:,} created, {pace.started:,} started, {pace.completed:,} completed, "
+        f"{pace.failed:,} failed, {pace.retry_scheduled:,} retried"
+    )
+
+
+def _counted(at: datetime | None) -> Text:
+    if at is None:
+        return _fact("counted", "not yet: is `jobyard maintain` running?", ALARM)
+    if datetime.now(UTC) - at > STALE:
+        return _fact("counted", f"{ago(at)}: is `jobyard maintain` running?", ALARM)
+    return _fact("counted", ago(at))
+
+
+def _fact(name: str, said: str, style: str = "") -> Text:
+    return Text(f"{name:<{LABEL_WIDTH}}", "bold").append(said, style or "not bold")

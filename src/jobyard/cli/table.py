@@ -1,0 +1,125 @@
+"""Tables that fit the width they are given: what is long loses its middle, what is copied (an id) stays whole."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from textwrap import indent
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from jobyard.cli.terminal import escaped
+
+STATUS_STYLES = {"pending": "yellow", "processing": "cyan", "completed": "green", "failed": "red"}
+DEFAULT_COLUMNS = 80
+GAP = 2
+NARROWEST = 4
+MEASURED_ROWS = 1_000
+"""So many rows say how wide the columns are; a longer table is printed as it comes."""
+INDENT = "  "
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    title: str
+    whole: bool = False
+    right: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`styles` by column title; `note` is a line of its own beneath, `block` the same with all its lines whole."""
+
+    cells: Sequence[str]
+    styles: dict[str, str]
+    note: str = ""
+    block: str = ""
+
+
+def console() -> Console:
+    """For stdout: its width if that is a terminal, COLUMNS if that is set, else 80; colours only on a terminal."""
+    is_known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(highlight=False, width=None if is_known else DEFAULT_COLUMNS)
+
+
+def print_table(columns: Sequence[Column], rows: Iterable[Row]) -> int:
+    """The number of rows; without any nothing is printed."""
+    out, count = console(), 0
+    for line in lines(columns, rows, out.width):
+        out.print(line, no_wrap=True, overflow="ignore", crop=False)
+        count += 1
+    return count
+
+
+def lines(columns: Sequence[Column], rows: Iterable[Row], width: int) -> Iterator[Text]:
+    """The header and the rows, one Text each, notes included."""
+    rows = iter(rows)
+    measured = [_escaped(row) for row in islice(rows, MEASURED_ROWS)]
+    if not measured:
+        return
+    widths = _widths(columns, measured, width)
+    yield _line(columns, [column.title for column in columns], widths, {c.title: "bold" for c in columns})
+    for row in chain(measured, map(_escaped, rows)):
+        line = _line(columns, row.cells, widths, row.styles)
+        if row.note:
+            line.append("\n" + INDENT + shortened(row.note, width - len(INDENT)), "dim")
+        if row.block:
+            line.append("\n" + indent(row.block, INDENT) + "\n", "dim")
+        yield line
+
+
+def shortened(text: str, width: int) -> str:
+    """The text without its middle, if it is wider than so many columns."""
+    if cell_len(text) <= width:
+        return text
+    room = max(0, width - 1)
+    head, tail = text[:room], text[-width:]
+    while cell_len(head) > room - room // 2:
+        head = head[:-1]
+    while cell_len(tail) > room // 2:
+        tail = tail[1:]
+    return f"{head}…{tail}"
+
+
+def _escaped(row: Row) -> Row:
+    return Row(
+        [escaped(cell) for cell in row.cells], row.styles, escaped(row.note), escaped(row.block, keep="\n")
+    )
+
+
+def _widths(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[int]:
+    """As wide as the content; then the widest that may be shortened give, one after the other."""
+    widths = [
+        max(cell_len(text) for text in (column.title, *(row.cells[at] for row in rows)))
+        for at, column in enumerate(columns)
+    ]
+    giving = [at for at, column in enumerate(columns) if not column.whole]
+    for at in giving:
+        widths[at] = min(widths[at], width)
+    over = sum(widths) + GAP * (len(columns) - 1) - width
+    while over > 0 and giving:
+        widest = max(giving, key=lambda at: widths[at])
+        if widths[widest] <= NARROWEST:
+            break
+        widths[widest] -= 1
+        over -= 1
+    return widths
+
+
+def _line(
+    columns: Sequence[Column], cells: Sequence[str], widths: Sequence[int], styles: dict[str, str]
+) -> Text:
+    line = Text()
+    for column, cell, width in zip(columns, cells, widths, strict=True):
+        text = cell if column.whole else shortened(cell, width)
+        padding = " " * (width - cell_len(text))
+        style = styles.get(column.title, "")
+        line.append(padding if column.right else "").append(text, style)
+        line.append(("" if column.right else padding) + " " * GAP)
+    line.rstrip()
+    return line

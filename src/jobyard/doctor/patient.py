@@ -1,0 +1,49 @@
+"""The database that is examined: its addresses, and a connection to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+
+from jobyard.config import Settings, without_password
+from jobyard.process import StartError
+from jobyard.store.database import GONE, Connection, connect, why
+from jobyard.store.embedded import EmbeddedPostgres
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """`url`: what the API uses. `direct_url`: what workers, maintainers and listeners use."""
+
+    settings: Settings
+    connection: Connection
+    url: str
+    direct_url: str
+
+
+@asynccontextmanager
+async def reached(settings: Settings) -> AsyncGenerator[Patient]:
+    """The database of DATABASE_URL or, without one, that of `jobyard dev` on this machine. Raises StartError."""
+    own = settings.database_url is None
+    url = settings.database_url or EmbeddedPostgres(settings.home).url("jobyard")
+    direct_url = settings.direct_url or url
+    try:
+        connection = await connect(direct_url, hot=False, name="jobyard doctor")
+    except (*GONE, asyncpg.PostgresError, ValueError) as trouble:
+        raise StartError(_unreachable(direct_url, own, why(trouble))) from trouble
+    try:
+        yield Patient(settings, connection, url, direct_url)
+    finally:
+        connection.terminate()
+
+
+def _unreachable(url: str, own: bool, trouble: str) -> str:
+    if own:
+        return (
+            "DATABASE_URL is not set, and the PostgreSQL of `jobyard dev` does not run on this machine; set "
+            "DATABASE_URL to the database to look at, or start `jobyard dev`"
+        )
+    return f"cannot reach PostgreSQL at {without_password(url)} ({trouble}); check the address and that the server runs"

@@ -1,0 +1,91 @@
+"""Tells every job that is not in exactly one place, while the database goes on working."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from contextlib import aclosing
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jobyard.config import Settings
+from jobyard.doctor.patient import Patient, reached
+from jobyard.process import FAILED, OK, StartError
+from jobyard.store import audit
+from jobyard.store.audit import MEANING, Found
+
+SHOWN = 100
+"""Violations told one by one; the others are counted."""
+
+
+async def verify(settings: Settings, as_json: bool) -> int:
+    try:
+        async with reached(settings) as patient:
+            report = await _read(patient)
+    except StartError as unreachable:
+        sys.stderr.write(f"jobyard: {unreachable}\n")
+        return FAILED
+    sys.stdout.write(report.as_json() if as_json else report.as_text())
+    return FAILED if report.counts else OK
+
+
+class Report:
+    """What was looked at and what was found. Only the first violations are kept, so memory stays flat."""
+
+    def __init__(self) -> None:
+        self.examined = {"jobs": 0, "places": 0}
+        self.counts: Counter[str] = Counter()
+        self.found: list[Found] = []
+
+    def add(self, what: str, page: audit.Page) -> None:
+        self.examined[what] += page.examined
+        self.counts.update(found.violation.value for found in page.found)
+        self.found += page.found[: SHOWN - len(self.found)]
+
+    def as_json(self) -> str:
+        return (
+            json.dumps(
+                {
+                    "examined": self.examined,
+                    "violations": dict(self.counts),
+                    "found": msgspec.to_builtins(self.found),
+                }
+            )
+            + "\n"
+        )
+
+    def as_text(self) -> str:
+        lines = [f"{found.job}  {_where(found)}: {MEANING[found.violation]}" for found in self.found]
+        if (more := self.counts.total() - len(self.found)) > 0:
+            lines.append(f"and {more:,} more")
+        looked = f"{self.examined['jobs']:,} jobs and {self.examined['places']:,} places"
+        verdict = f"{self.counts.total():,} violations" if self.counts else "each job is in exactly one place"
+        return "\n".join([*lines, f"looked at {looked}: {verdict}"]) + "\n"
+
+
+def _where(found: Found) -> str:
+    return " and ".join(found.places) or "nowhere"
+
+
+async def _read(patient: Patient) -> Report:
+    report = Report()
+    walks = {"jobs": audit.jobs, "places": audit.places}
+    with Progress(
+        TextColumn("looking at {task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as progress:
+        for what, walk in walks.items():
+            bar = progress.add_task(what, total=await audit.about_how_many(patient.connection, what))
+            async with aclosing(walk(patient.connection)) as pages:
+                async for page in pages:
+                    report.add(what, page)
+                    progress.advance(bar, page.examined)
+    return report
