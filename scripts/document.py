@@ -1,4 +1,5 @@
-"""Writes the parts of docs/ that the code says: the drawn state machine, the layout, the settings. `make docs` runs it.
+"""Writes the parts of docs/ that the code says: the drawn states, the layout, settings, metrics, log events. `make docs`
+runs it.
 
 A part stands between `<!-- begin NAME -->` and `<!-- end NAME -->`; everything around it is written by people.
 """
@@ -14,6 +15,9 @@ from pathlib import Path
 
 from jobyard.config import Settings
 from jobyard.domain.lifecycle import MOVES, Cause, Status, is_final
+from jobyard.telemetry import LogEvent
+from jobyard.telemetry.instruments import ROLES
+from jobyard.telemetry.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "jobyard"
@@ -122,9 +126,30 @@ def _expected(read: Callable[[str], object]) -> str:
     return "text"
 
 
+def metrics() -> str:
+    """Every metric: name, type, labels, who shows it, meaning."""
+    rows = ["| metric | type | labels | shown by | meaning |", "| --- | --- | --- | --- | --- |"]
+    for metric in METRICS:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        shown = "all" if metric.shown_by == ROLES else ", ".join(metric.shown_by)
+        rows.append(f"| `{metric.name}` | {metric.type} | {labels} | {shown} | {metric.about} |")
+    return "\n".join(rows)
+
+
+def log_events() -> str:
+    """Every log event: name, level, meaning, fields."""
+    rows = ["| event | level | meaning | fields |", "| --- | --- | --- | --- |"]
+    for event in LogEvent:
+        fields = ", ".join(f"`{field}`" for field in event.fields)
+        rows.append(f"| `{event.value}` | {event.level} | {event.about} | {fields} |")
+    return "\n".join(rows)
+
+
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/architecture.md": {"states": states, "layout": layout},
     "docs/settings.md": {"settings": settings},
+    "docs/reference/log-events.md": {"log events": log_events},
+    "docs/reference/metrics.md": {"metrics": metrics},
 }
 
 

@@ -43,6 +43,7 @@ class Server:
             lifespan="off",
             access_log=False,
             log_level="error",
+            log_config=None,
             backlog=BACKLOG,
             server_header=False,
             headers=[("server", "jobyard")],

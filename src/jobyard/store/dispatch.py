@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -20,7 +22,8 @@ from jobyard.store.lanes import Lanes
 from jobyard.store.statements import statement
 
 
-class Lane(NamedTuple):
+@dataclass(frozen=True)
+class Lane:
     id: int
     tenant: int
     queue: str
@@ -28,13 +31,15 @@ class Lane(NamedTuple):
     priority: int
     suspect: int
 
-    @property
+    @cached_property
     def key(self) -> LaneKey:
+        """Kept: each ending names it."""
         return LaneKey(self.tenant, self.queue, self.type, self.priority, self.suspect)
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """An attempt this worker owns, with what its handler needs. The columns of claim.sql, in its order."""
+    """An attempt this worker owns, with what its handler needs. The columns of claim.sql, in its order. `waited`: seconds
+    from ready to this claim."""
 
     job: UUID
     lease: int
@@ -53,6 +58,7 @@ class Claimed(msgspec.Struct, frozen=True):
     metadata: str | None
     trace: str | None
     created_at: datetime
+    waited: float = 0.0
 
     def standing(self, suspect: int) -> Standing:
         backoff = Backoff(self.backoff_base, self.backoff_cap)
@@ -79,12 +85,14 @@ class Held(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """An attempt that ends, the lane key its job has, and what becomes of it."""
+    """An attempt that ends, the lane key its job has, and what becomes of it. `ran`: seconds since its start, where that
+    is known."""
 
     job: UUID
     lease: int
     lane: LaneKey
     change: Change
+    ran: float | None = None
 
 
 async def claim(

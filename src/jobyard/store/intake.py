@@ -25,6 +25,7 @@ from jobyard.domain.job import IDEMPOTENCY_HOURS, NewJob
 from jobyard.store.database import Connection, Pool, borrowed, repeated_when_transient
 from jobyard.store.lanes import Lanes
 from jobyard.store.statements import statement
+from jobyard.telemetry import metrics
 
 FLUSHES_IN_FLIGHT = 2
 FLUSH_ROWS = 256
@@ -63,6 +64,11 @@ class Intake:
         self._flushes: set[asyncio.Task[None]] = set()
         self._untold: set[int] = set()
         """New lanes that no flush has told the workers of yet: the first one may have been refused."""
+
+    @property
+    def waiting(self) -> int:
+        """How many creates no flush has taken yet."""
+        return len(self._waiting)
 
     async def create(self, job: NewJob) -> Created:
         """One job, in the next flush. Raises Overloaded when the bounded queue is full."""
@@ -184,6 +190,8 @@ class Intake:
         )
         self._untold.difference_update(lanes)
         inserted = set(created or ())
+        metrics.FLUSH_JOBS.of().observe(len(jobs))
+        metrics.created(job.lane for job in jobs if job.id in inserted)
         return [
             Created(job.id) if job.id in inserted else await self._existing(connection, job) for job in jobs
         ]

@@ -3,7 +3,7 @@
 -- The worker column proves that worker $4 is alive: without a live row it is NULL and the whole claim rolls back.
 -- An empty poll writes nothing, not even a lock. ctid arrays and OFFSET 0 pin the plan: statements prepared on
 -- empty tables otherwise chose joins that ran 8 times slower.
--- $5: seconds of a lease.
+-- $5: seconds of a lease. `waited` is for showing only; date_part, since extract computes a numeric.
 WITH taken AS (
     DELETE FROM jobyard.ready WHERE ctid = ANY (ARRAY(
         SELECT head.ctid
@@ -11,7 +11,7 @@ WITH taken AS (
              LATERAL (SELECT r.ctid FROM jobyard.ready r WHERE r.lane = l.lane AND r.seq > l.hint
                       ORDER BY r.seq LIMIT $3 FOR UPDATE SKIP LOCKED) head
         LIMIT $3))
-    RETURNING job, lane, seq, run, attempt, crashes
+    RETURNING job, lane, seq, run, attempt, crashes, since
 ), wanted AS MATERIALIZED (
     SELECT t.*, j.tenant, j.type, j.queue, j.payload, j.timeout_seconds, j.max_attempts, j.backoff_base,
            j.backoff_cap, j.tags, j.metadata, j.trace, j.created_at
@@ -28,5 +28,6 @@ WITH taken AS (
     SELECT tenant, 'started', array_agg(job), array_agg(attempt + 1) FROM wanted GROUP BY tenant
 )
 SELECT job, seq AS lease, lane, run, attempt + 1 AS attempt, crashes, type, queue, payload, timeout_seconds,
-       max_attempts, backoff_base, backoff_cap, tags, metadata, trace, created_at
+       max_attempts, backoff_base, backoff_cap, tags, metadata, trace, created_at,
+       date_part('epoch', now() - since) AS waited
 FROM wanted;
