@@ -1,4 +1,4 @@
-"""Writes the parts of docs/ that the code says: the drawn state machine, the layout, the settings, the command line.
+"""Writes the parts of docs/ that the code says: the drawn states, the layout, settings, commands, metrics, log events.
 `make docs` runs it.
 
 A part stands between `<!-- begin NAME -->` and `<!-- end NAME -->`; everything around it is written by people.
@@ -20,6 +20,9 @@ from jobyard.cli import app
 from jobyard.cli.endings import MEANINGS
 from jobyard.config import Settings
 from jobyard.domain.lifecycle import MOVES, Cause, Status, is_final
+from jobyard.telemetry import LogEvent
+from jobyard.telemetry.instruments import ROLES
+from jobyard.telemetry.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "jobyard"
@@ -168,10 +171,31 @@ def exit_codes() -> str:
     return "\n".join(["| code | meaning |", "| --- | --- |", *rows])
 
 
+def metrics() -> str:
+    """Every metric: name, type, labels, who shows it, meaning."""
+    rows = ["| metric | type | labels | shown by | meaning |", "| --- | --- | --- | --- | --- |"]
+    for metric in METRICS:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        shown = "all" if metric.shown_by == ROLES else ", ".join(metric.shown_by)
+        rows.append(f"| `{metric.name}` | {metric.type} | {labels} | {shown} | {metric.about} |")
+    return "\n".join(rows)
+
+
+def log_events() -> str:
+    """Every log event: name, level, meaning, fields."""
+    rows = ["| event | level | meaning | fields |", "| --- | --- | --- | --- |"]
+    for event in LogEvent:
+        fields = ", ".join(f"`{field}`" for field in event.fields)
+        rows.append(f"| `{event.value}` | {event.level} | {event.about} | {fields} |")
+    return "\n".join(rows)
+
+
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/architecture.md": {"states": states, "layout": layout},
     "docs/settings.md": {"settings": settings},
     "docs/reference/cli.md": {"exit codes": exit_codes, "commands": commands},
+    "docs/reference/log-events.md": {"log events": log_events},
+    "docs/reference/metrics.md": {"metrics": metrics},
 }
 
 

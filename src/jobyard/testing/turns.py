@@ -60,7 +60,8 @@ class Turns:
 
     def __init__(self, handlers: Handlers, max_result_bytes: int) -> None:
         watched = Handlers().merged(self._watched(handler) for handler in handlers)
-        self._runner = Runner(watched, 1, max_result_bytes, SystemClock(), self._ended, lambda: None)
+        self._clock = SystemClock()
+        self._runner = Runner(watched, 1, max_result_bytes, self._clock, self._ended, lambda: None)
         self._call = Call()
         self._over: asyncio.Future[Ending] | None = None
 
@@ -80,7 +81,7 @@ class Turns:
     async def take(self, claimed: Claimed, lane: Lane) -> Turn:
         self._call = call = Call()
         self._over = asyncio.get_running_loop().create_future()
-        self._runner.accept(claimed, lane)
+        self._runner.accept(claimed, lane, self._clock.now())
         self._runner.start_waiting()
         return Turn(claimed, call, await self._over)
 
