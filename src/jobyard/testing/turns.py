@@ -17,6 +17,7 @@ from jobyard.worker.runner import Runner
 from jobyard.worker.slots import Ended
 
 LET_GO_SECONDS = 1.0
+"""How long a handler whose test was interrupted may clean up."""
 
 
 class AttemptFailed(AssertionError):
