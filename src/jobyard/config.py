@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 V = TypeVar("V")
 
@@ -36,6 +36,16 @@ _PASSWORD_OPTION = re.compile(r"([?&][^=&]*password[^=&]*=)[^&]*", re.IGNORECASE
 def without_password(address: str) -> str:
     """The address as it may be shown: a password in it is replaced by `***`."""
     return _PASSWORD_OPTION.sub(r"\1***", _USER_AND_PASSWORD.sub(r"\1:***@", address))
+
+
+_PASSWORDS = re.compile(r"://[^:@/]*:(.*)@|[?&][^=&]*password[^=&]*=([^&]*)", re.IGNORECASE | re.DOTALL)
+
+
+def _secrets_in(value: str) -> set[str]:
+    """All passwords of an address; a value that is no address is a secret as a whole."""
+    if "://" not in value:
+        return {value}
+    return {text for pair in _PASSWORDS.findall(value) for text in pair if text}
 
 
 def _text(value: str) -> str:
@@ -246,7 +256,26 @@ class Settings:
         "JOBYARD_HEALTH_PORT",
         _int(1, 65535),
         None,
-        "Port on which workers and maintainers answer health checks.",
+        "Port on which workers and maintainers answer health checks and show their metrics.",
+    )
+    log: str = _setting(
+        "JOBYARD_LOG",
+        _one_of("auto", "json", "console"),
+        "auto",
+        "How logs look: a JSON line a fact, or for people; `auto` is for people on a terminal.",
+    )
+    log_level: str = _setting(
+        "JOBYARD_LOG_LEVEL",
+        _one_of("debug", "info", "warning", "error"),
+        "info",
+        "The least that is logged; `debug` tells of every job, attempt and request.",
+    )
+    metrics_max_types: int = _setting(
+        "JOBYARD_METRICS_MAX_TYPES",
+        _int(1, 10_000),
+        100,
+        "Pairs of queue and type that have metrics of their own, the first that a process meets; all others share "
+        "`other`.",
     )
     database_pool: int = _setting(
         "JOBYARD_DATABASE_POOL", _int(2, 200), 6, "Database connections of one API process."
@@ -365,6 +394,13 @@ class Settings:
                 f"HOST: {self.host!r} is reachable from other machines; set JOBYARD_KEY to a secret first, or HOST to 127.0.0.1"
             )
         return faults
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """What must never be shown: the key, and the passwords inside addresses, as written and as meant."""
+        held = (getattr(self, f.name) for f in fields(self) if f.metadata["secret"])
+        found = {secret for value in held if value for secret in _secrets_in(value)}
+        return frozenset(found | {unquote(secret) for secret in found})
 
     @property
     def direct_url(self) -> str | None:

@@ -73,6 +73,7 @@ class Dev:
             "PORT": str(settings.port),
             "JOBYARD_APP": settings.app or "",
             "JOBYARD_CONCURRENCY": str(settings.concurrency),
+            "JOBYARD_LOG": "console" if settings.log == "auto" else settings.log,
         }
         # One port cannot serve health checks of three processes; here /readyz of the API tells how things are.
         return os.environ | options | {"DATABASE_URL": url, SUPERVISED: "1", "JOBYARD_HEALTH_PORT": ""}

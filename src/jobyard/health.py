@@ -1,20 +1,33 @@
-"""A small HTTP server that tells whether a worker or a maintainer is alive and ready."""
+"""A small HTTP server that tells whether a worker or a maintainer is alive and ready, and shows its metrics."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 REQUEST_SECONDS = 5.0
 REQUEST_BYTES = 8192
+JSON = b"application/json"
+METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """What the answers are made of."""
+
+    is_ready: Callable[[], bool]
+    metrics: Callable[[], bytes]
 
 
 @asynccontextmanager
-async def health_server(host: str, port: int | None, is_ready: Callable[[], bool]) -> AsyncGenerator[None]:
-    """Serve GET /healthz (200 while the process answers) and /readyz (200 or 503) while the context is open.
-    Without a port there is no server. Raises OSError when the port cannot be had."""
+async def health_server(host: str, port: int | None, pages: Pages, key: str | None) -> AsyncGenerator[None]:
+    """Serve GET /healthz (200 while the process answers), /readyz (200 or 503) and /metrics while the context is open.
+    With a key, /metrics asks for it; the others are open to probes. Without a port there is no server. Raises OSError
+    when the port cannot be had."""
     if port is None:
         yield
         return
@@ -28,7 +41,7 @@ async def health_server(host: str, port: int | None, is_ready: Callable[[], bool
         ):
             async with asyncio.timeout(REQUEST_SECONDS):
                 request = await reader.readuntil(b"\r\n\r\n")
-                writer.write(_response(request.split(b" ", 2)[1:2], is_ready))
+                writer.write(_response(request, pages, key))
                 await writer.drain()
 
     server = await asyncio.start_server(answer, host, port, limit=REQUEST_BYTES)
@@ -39,14 +52,39 @@ async def health_server(host: str, port: int | None, is_ready: Callable[[], bool
         server.close()
 
 
-def _response(path: list[bytes], is_ready: Callable[[], bool]) -> bytes:
-    match path:
+def _response(request: bytes, pages: Pages, key: str | None) -> bytes:
+    match request.split(b" ", 2)[1:2]:
         case [b"/healthz"]:
-            status, word = b"200 OK", b"alive"
+            return _said(b"200 OK", b"alive")
+        case [b"/readyz"] if pages.is_ready():
+            return _said(b"200 OK", b"ready")
         case [b"/readyz"]:
-            status, word = (b"200 OK", b"ready") if is_ready() else (b"503 Service Unavailable", b"not ready")
+            return _said(b"503 Service Unavailable", b"not ready")
+        case [b"/metrics"] if not _shows(request, key):
+            return _said(b"401 Unauthorized", b"send the key as Authorization: Bearer <key>")
+        case [b"/metrics"]:
+            return _whole(b"200 OK", pages.metrics(), METRICS_TYPE)
         case _:
-            status, word = b"404 Not Found", b"not found"
-    body = b'{"status":"%s"}' % word
-    head = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
-    return head % (status, len(body)) + body
+            return _said(b"404 Not Found", b"not found")
+
+
+def _shows(request: bytes, key: str | None) -> bool:
+    """Whether the request brings the key; in the same time for every wrong one."""
+    if key is None:
+        return True
+    for line in request.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"authorization":
+            scheme, _, shown = value.strip().partition(b" ")
+            return scheme.lower() == b"bearer" and hmac.compare_digest(shown.strip(), key.encode())
+    return False
+
+
+def _said(status: bytes, word: bytes) -> bytes:
+    return _whole(status, b'{"status":"%s"}' % word, JSON)
+
+
+def _whole(status: bytes, body: bytes, content_type: bytes) -> bytes:
+    challenge = b"WWW-Authenticate: Bearer\r\n" if status.startswith(b"401") else b""
+    head = b"HTTP/1.1 %s\r\n%sContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+    return head % (status, challenge, content_type, len(body)) + body

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from jobyard import telemetry
 from jobyard.ports import Clock
-from jobyard.telemetry import LogEvent
+from jobyard.telemetry import LogEvent, metrics
 
 FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 5.0
@@ -27,6 +29,13 @@ def end_if_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+async def cancelled(task: asyncio.Task[Any]) -> None:
+    """Cancel it and wait for its end, however it ends."""
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, Exception):
+        await task
 
 
 @dataclass(slots=True)
@@ -55,6 +64,7 @@ class Loop:
         except Exception as error:
             end_if_cancelled()
             self.failures += 1
+            metrics.loop_failed(self.name)
             self.last_error = f"{type(error).__name__}: {error}"
             if self.failures == 1:
                 telemetry.warning(LogEvent.LOOP_FAILED, loop=self.name, error=self.last_error)
@@ -62,6 +72,7 @@ class Loop:
         if self.failures:
             telemetry.info(LogEvent.LOOP_RECOVERED, loop=self.name, after_failures=self.failures)
             self.failures, self.last_error = 0, None
+        metrics.loop_succeeded(self.name)
         return pause
 
     @property

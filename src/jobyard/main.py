@@ -8,9 +8,10 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
@@ -22,14 +23,15 @@ from jobyard.dev import Dev
 from jobyard.domain.errors import DatabaseUnavailable
 from jobyard.handlers.email import Mailer
 from jobyard.handlers.http import Caller
-from jobyard.health import health_server
+from jobyard.health import Pages, health_server
 from jobyard.maintain import maintainer as maintaining
 from jobyard.outgoing import Client
 from jobyard.process import OK, StartError, run_process, until_stopped
 from jobyard.store import migrate as migrating
-from jobyard.store.database import GONE, connect, open_pool, why
+from jobyard.store.database import GONE, connect, open_pool, show_pool, why
 from jobyard.store.lanes import Lanes
-from jobyard.telemetry import LogEvent, traces
+from jobyard.telemetry import LogEvent, metrics, traces
+from jobyard.telemetry.instruments import MAINTAIN, WORKER
 from jobyard.worker import pool as working
 from jobyard.worker.handlers import HandlerError, Handlers, registered
 from jobyard.worker.heartbeat import Heartbeat
@@ -40,27 +42,33 @@ OWN_CONNECTIONS = 2
 
 def api(settings: Settings) -> int:
     """Serve the HTTP API until SIGTERM or SIGINT."""
-    return run_process(lambda stop: _serve(settings, stop))
+    return _run(settings, lambda stop: _serve(settings, stop))
 
 
 def worker(settings: Settings) -> int:
     """Run jobs until SIGTERM or SIGINT."""
-    return run_process(lambda stop: _work(settings, stop))
+    return _run(settings, lambda stop: _work(settings, stop))
 
 
 def maintain(settings: Settings) -> int:
     """Promote, sweep and delete until SIGTERM or SIGINT."""
-    return run_process(lambda stop: _maintain(settings, stop))
+    return _run(settings, lambda stop: _maintain(settings, stop))
 
 
 def migrate(settings: Settings, *, as_json: bool = False) -> int:
     """Bring the schema of DATABASE_URL up to date."""
-    return run_process(lambda stop: _migrate(_direct(settings), as_json))
+    return _run(settings, lambda stop: _migrate(_direct(settings), as_json))
 
 
 def dev(settings: Settings) -> int:
     """Everything on this machine, with an embedded PostgreSQL unless DATABASE_URL names another."""
-    return run_process(lambda stop: Dev(settings).run(stop))
+    return _run(settings, lambda stop: Dev(settings).run(stop))
+
+
+def _run(settings: Settings, start: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
+    telemetry.configure_logging(settings.log, settings.log_level, settings.secrets)
+    metrics.kinds.limit = settings.metrics_max_types
+    return run_process(start)
 
 
 async def _serve(settings: Settings, stop: asyncio.Event) -> int:
@@ -78,6 +86,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
         name="jobyard api",
         command_timeout=settings.database_timeout_seconds,
     )
+    telemetry.hear_python_logging(settings.log_level)
     async with _traces("jobyard-api", settings, stop):
         app = create_app(settings, pool, Lanes(), SystemClock())
         await Server(app, settings).serve(stop)
@@ -94,6 +103,7 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
     except ValueError as fault:
         raise StartError(f"JOBYARD_SMTP_URL or JOBYARD_SMTP_FROM cannot be used: {fault}") from fault
     handlers = load_handlers(settings, mailer)
+    telemetry.hear_python_logging(settings.log_level)
     pool = await open_pool(url, size=working.CONNECTIONS, hot=True, name="jobyard worker")
     options = working.WorkerOptions(
         settings.concurrency, settings.lease_seconds, settings.grace_seconds, settings.max_payload_bytes
@@ -107,7 +117,13 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
             options,
             lambda on_expired: Heartbeat(url, settings.lease_seconds, on_expired),
         )
-        async with _health(settings, lambda: process.ready):
+
+        def shown() -> bytes:
+            process.show()
+            show_pool(pool)
+            return metrics.exposition(WORKER, ready=process.ready)
+
+        async with _health(settings, Pages(lambda: process.ready, shown)):
             await until_stopped(process.run(), process.stop, stop)
         await mailer.close()
         pool.terminate()
@@ -124,7 +140,13 @@ async def _maintain(settings: Settings, stop: asyncio.Event) -> int:
     process = maintaining.Maintainer(
         pool, SystemClock(), settings.completed_retention_days, settings.failed_retention_days
     )
-    async with _health(settings, lambda: process.ready):
+    telemetry.hear_python_logging(settings.log_level)
+
+    def shown() -> bytes:
+        show_pool(pool)
+        return metrics.exposition(MAINTAIN, ready=process.ready)
+
+    async with _health(settings, Pages(lambda: process.ready, shown)):
         await until_stopped(process.run(), process.stop, stop)
     pool.terminate()
     return OK
@@ -162,11 +184,11 @@ async def _traces(service: str, settings: Settings, stop: asyncio.Event) -> Asyn
 
 
 @asynccontextmanager
-async def _health(settings: Settings, is_ready: Callable[[], bool]) -> AsyncGenerator[None]:
+async def _health(settings: Settings, pages: Pages) -> AsyncGenerator[None]:
     async with AsyncExitStack() as open_server:
         try:
             await open_server.enter_async_context(
-                health_server(settings.host, settings.health_port, is_ready)
+                health_server(settings.host, settings.health_port, pages, settings.key)
             )
         except OSError as taken:
             raise StartError(

@@ -13,8 +13,6 @@ from typing import Any
 
 import uvloop
 
-from jobyard import telemetry
-
 OK, FAILED = 0, 1
 GARBAGE_THRESHOLD = 50_000
 SUPERVISED = "JOBYARD_SUPERVISED"
@@ -28,7 +26,6 @@ class StartError(Exception):
 def run_process(start: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
     """Run the coroutine with a stop event that SIGTERM and SIGINT set; a second signal ends the process at once.
     Answers its exit code."""
-    telemetry.configure_logging()
     _collect_garbage_rarely()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -250,7 +250,7 @@ async def test_without_a_database_every_answer_is_a_503_in_bounded_time(gone: An
                 assert answer.headers["retry-after"] == "1"
                 assert not re.search("127.0.0.1|hidden|nobody", answer.text)
         assert logs
-        assert all(entry["event"] == "request.failed" for entry in logs)
+        assert all(entry["event"] == "request.unavailable" for entry in logs)
         assert "hidden" not in str(logs)
         assert (await site.get("/healthz")).json() == {"status": "ok"}
         readiness = await site.get("/readyz")

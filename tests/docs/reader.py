@@ -245,7 +245,11 @@ def reader(folder: Path, blocks: list[Block], new_database: Callable[[], str]) -
     port = free_port()
     with new_home() as home:
         url = f"http://localhost:{port}"
-        environment = without_settings(os.environ) | TESTS_OF_THE_READER | {"JOBYARD_HOME": str(home), "JOBYARD_URL": url}
+        environment = (
+            without_settings(os.environ)
+            | TESTS_OF_THE_READER
+            | {"JOBYARD_HOME": str(home), "JOBYARD_URL": url}
+        )
         console = Console(folder, environment, {url: SHOWN_URL, str(home): SHOWN_HOME})
         reading = Reader(home, console, modules, port, new_database)
         try:

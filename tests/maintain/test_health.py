@@ -6,10 +6,11 @@ import httpx
 import pytest
 
 from jobyard import health
-from jobyard.health import health_server
+from jobyard.health import Pages, health_server
 from processes.program import free_port
 
 HOST = "127.0.0.1"
+OK = Pages(lambda: True, lambda: b"jobyard_ready 1.0\n")
 
 
 async def ask(port: int, request: bytes) -> bytes:
@@ -28,7 +29,7 @@ async def ask(port: int, request: bytes) -> bytes:
 async def test_it_tells_whether_the_process_is_alive_and_ready() -> None:
     port, ready = free_port(), True
     async with (
-        health_server(HOST, port, lambda: ready),
+        health_server(HOST, port, Pages(lambda: ready, lambda: b""), None),
         httpx.AsyncClient(base_url=f"http://{HOST}:{port}") as client,
     ):
         for path, status, word in (
@@ -58,7 +59,7 @@ async def test_it_tells_whether_the_process_is_alive_and_ready() -> None:
 )
 async def test_garbage_is_no_healthy_answer_and_does_no_harm(garbage: bytes) -> None:
     port = free_port()
-    async with health_server(HOST, port, lambda: True):
+    async with health_server(HOST, port, OK, None):
         assert b"200" not in (await ask(port, garbage))[:20]
         assert (await ask(port, b"GET /healthz HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
 
@@ -66,7 +67,7 @@ async def test_garbage_is_no_healthy_answer_and_does_no_harm(garbage: bytes) -> 
 async def test_a_slow_client_is_let_go_and_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "REQUEST_SECONDS", 0.1)
     port = free_port()
-    async with health_server(HOST, port, lambda: True):
+    async with health_server(HOST, port, OK, None):
         reader, writer = await asyncio.open_connection(HOST, port)
         writer.write(b"GET /healthz")
         assert (await ask(port, b"GET /healthz HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
@@ -76,7 +77,7 @@ async def test_a_slow_client_is_let_go_and_holds_nobody_up(monkeypatch: pytest.M
 
 async def test_a_client_that_says_nothing_cannot_delay_the_end() -> None:
     port = free_port()
-    async with health_server(HOST, port, lambda: True):
+    async with health_server(HOST, port, OK, None):
         _, writer = await asyncio.open_connection(HOST, port)
         await ask(port, b"GET /healthz HTTP/1.1\r\n\r\n")
         began = asyncio.get_running_loop().time()
@@ -85,5 +86,5 @@ async def test_a_client_that_says_nothing_cannot_delay_the_end() -> None:
 
 
 async def test_without_a_port_there_is_no_server() -> None:
-    async with health_server(HOST, None, lambda: True):
+    async with health_server(HOST, None, OK, None):
         assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]

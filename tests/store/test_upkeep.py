@@ -15,7 +15,7 @@ from jobyard.store.lanes import Lanes
 from store.conftest import Wakes
 from store.scene import LEASE, Scene, ending, until
 
-NOTHING = upkeep.Swept([], {})
+NOTHING = upkeep.Swept([], [])
 GOES_AT_ONCE = Backoff(0.0, 0.0)
 
 
@@ -95,7 +95,9 @@ async def test_the_attempts_of_a_dead_worker_go_back_as_suspects_uncharged(scene
     worker = await scene.worker(name="w-1")
     await scene.claim(worker, 2)
     await scene.expire(worker)
-    assert await sweep(scene) == upkeep.Swept([(worker, "w-1")], {Cause.ORPHAN: 2})
+    swept = await sweep(scene)
+    assert (swept.workers, swept.causes) == ([(worker, "w-1")], {Cause.ORPHAN: 2})
+    assert {(lane.queue, lane.type) for lane, _ in swept.ways} == {("default", "email")}
     assert [await scene.standing_of(job) for job in jobs] == [("pending", None, 0)] * 3
     assert [await scene.level(job) for job in jobs] == [1, 1, 0]
     assert await scene.events(["released"]) == [("released", 2)]
@@ -142,7 +144,8 @@ async def test_an_attempt_past_its_deadline_times_out_under_a_live_worker(scene:
     worker = await scene.worker()
     await scene.claim(worker)
     await scene.db.execute("UPDATE jobyard.active SET deadline = now() WHERE job = $1", late)
-    assert await sweep(scene) == upkeep.Swept([], {Cause.RETRY: 1})
+    swept = await sweep(scene)
+    assert (swept.workers, swept.causes) == ([], {Cause.RETRY: 1})
     assert (await scene.standing_of(late), await scene.level(late)) == (("pending", None, 1), 0)
     assert await scene.tables_of(live) == ["active"]
     error = await scene.db.fetchval("SELECT error FROM jobyard.attempt")

@@ -32,6 +32,7 @@ from jobyard.testing import Yard
 @pytest.mark.parametrize("turn", range(3))
 def test_code_that_talks_http(jobyard: Yard, turn: int) -> None:
     assert jobyard.jobs() == []
+    assert "JOBYARD_KEY" not in os.environ
     url = os.environ["JOBYARD_URL"]
     body = {"type": "order", "payload": {"item": "tea", "to": "ada@example.com"}}
     assert httpx.post(f"{url}/api/jobs", json=body).status_code == 202

@@ -118,6 +118,7 @@ def test_a_long_list_and_a_long_value_are_cut(jobyard: Yard) -> None:
     with pytest.raises(AssertionError) as failed:
         jobyard.assert_created("none")
     lines = str(failed.value).splitlines()
+    assert sum(line.startswith("  t {'text': ") for line in lines) == 18
     assert "  and 12 more" in lines
     assert max(map(len, lines)) < 250
 

@@ -183,6 +183,8 @@ def test_what_the_worker_refuses_is_raised(jobyard: Yard) -> None:
     jobyard.create("order", {"item": "tea"})
     with pytest.raises(AttemptFailed, match=r"InvalidResult: .*NaN"):
         jobyard.run_until_idle()
+    with pytest.raises(AttemptFailed, match=r"InvalidResult: Retry\(after=...\) takes seconds"):
+        jobyard.run(lambda: Retry(after=-1))
 
 
 @pytest.mark.parametrize("way", ["async def", "def"])
@@ -275,26 +277,21 @@ async def test_in_a_coroutine_the_plain_calls_say_which_to_await(jobyard: Yard, 
         getattr(jobyard, method)(*(["email"] if method == "run" else []))
 
 
-def test_an_interrupted_run_leaves_nothing_that_goes_on(jobyard: Yard) -> None:
-    let_go = False
+async def test_an_interrupted_run_leaves_nothing_that_goes_on(jobyard: Yard) -> None:
+    let_go = asyncio.Event()
 
     @jobyard.handler("t")
     async def t() -> None:
-        nonlocal let_go
         try:
             await asyncio.Event().wait()
         finally:
-            let_go = True
+            let_go.set()
 
     jobyard.create("t")
-
-    async def interrupted() -> None:
+    with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await jobyard.run_until_idle_async()
-
-    with pytest.raises(TimeoutError):
-        asyncio.run(interrupted())
-    assert let_go
+    assert let_go.is_set()
 
 
 # One handler alone

@@ -232,7 +232,7 @@ class Bench:
 
     def start(self, **columns: Any) -> Claimed:
         attempt = claimed(**{"lease": len(self.endings) + 1000} | columns)
-        self.runner.accept(attempt, a_lane(1))
+        self.runner.accept(attempt, a_lane(1), time.monotonic())
         self.runner.start_waiting()
         return attempt
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from jobyard.api import documentation, jobs, overview, probes
+from jobyard.api import documentation, jobs, metrics, overview, probes
 from jobyard.api.edge import Edge
 from jobyard.api.openapi import document
 from jobyard.api.pages import Pages
@@ -191,6 +191,15 @@ ROUTES = (
         {200: Reply("A page.", (overview.WorkerPage,))},
         query=PageQuery,
         problems=(BadPageToken, ValidationFailed, *DATABASE),
+    ),
+    Route(
+        "GET",
+        "/metrics",
+        metrics.show,
+        "Metrics for Prometheus",
+        "This process in Prometheus' text format, with the numbers of jobs as last sampled.",
+        "overview",
+        {200: Reply("The metrics.", media="text/plain")},
     ),
     Route(
         "GET",

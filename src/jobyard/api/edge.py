@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Sequence
 from typing import NoReturn
 
 import msgspec
@@ -19,7 +20,7 @@ from jobyard.api.problems import MethodNotAllowed, Unauthenticated, Unexpected, 
 from jobyard.api.route import Route
 from jobyard.domain.errors import NotFound
 from jobyard.ports import Clock
-from jobyard.telemetry import LogEvent
+from jobyard.telemetry import LogEvent, metrics
 
 REQUEST = "jobyard.request"
 FIRST_SERVER_ERROR = 500
@@ -48,6 +49,7 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"only http is served, not {scope['type']}")
+        began = time.perf_counter()
         request = scope[REQUEST] = Request(scope, receive)
         try:
             await self._router(scope, receive, send)
@@ -60,6 +62,7 @@ class Edge:
             # They know each other: without this every request would be garbage for the collector, whose pauses made
             # up the slowest requests.
             del scope[REQUEST]
+            _tell(request, time.perf_counter() - began)
 
 
 def refusing(error: Exception) -> ASGIApp:
@@ -75,7 +78,8 @@ def refusing(error: Exception) -> ASGIApp:
 class _Resource:
     """The methods of one address, which are open all or guarded all; HEAD is answered as GET, and the server leaves out the body."""
 
-    def __init__(self, routes: Iterable[Route], parts: Parts, guard: Guard) -> None:
+    def __init__(self, routes: Sequence[Route], parts: Parts, guard: Guard) -> None:
+        self._path = routes[0].path
         self._routes = {route.method: route for route in routes}
         self._is_open = all(route.is_open for route in self._routes.values())
         if "GET" in self._routes:
@@ -85,6 +89,7 @@ class _Resource:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request: Request = scope[REQUEST]
+        request.route = self._path
         route = self._routes.get(request.method)
         if not self._is_open:
             self._guard.check(scope["headers"], from_browser=route is not None and route.for_browsers)
@@ -103,6 +108,19 @@ class _Nowhere:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> NoReturn:
         self._guard.check(scope["headers"])
         raise NotFound(scope["path"])
+
+
+def _tell(request: Request, seconds: float) -> None:
+    metrics.answered(request.route, request.method, request.status, seconds)
+    if telemetry.detailed():
+        telemetry.debug(
+            LogEvent.REQUEST_ANSWERED,
+            request_id=request.id,
+            method=request.method,
+            route=request.route,
+            status=request.status,
+            seconds=round(seconds, 6),
+        )
 
 
 def _problem(error: Exception, request: Request) -> Answer:
@@ -134,4 +152,4 @@ class _Complaints:
             telemetry.error(LogEvent.REQUEST_FAILED, **facts, exc_info=error)
         elif self._clock.now() - self._last >= COMPLAINT_SECONDS:
             self._last = self._clock.now()
-            telemetry.warning(LogEvent.REQUEST_FAILED, **facts, error=str(error))
+            telemetry.warning(LogEvent.REQUEST_UNAVAILABLE, **facts, error=str(error))

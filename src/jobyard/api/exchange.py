@@ -43,13 +43,16 @@ _encode = msgspec.json.Encoder().encode
 
 class Request:
     """What a client sent. Header names are lower case; of a header sent twice the last one counts. `id` is the
-    client's own X-Request-Id where that can be shown in a log, else a new one."""
+    client's own X-Request-Id where that can be shown in a log, else a new one. `route` and `status` are known once it
+    was matched and answered."""
 
-    __slots__ = ("headers", "id", "receive", "scope")
+    __slots__ = ("headers", "id", "receive", "route", "scope", "status")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
         self.receive = receive
+        self.route: str | None = None
+        self.status: int | None = None
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self.headers.get(b"x-request-id")
         self.id = given.decode() if given and _sane_id(given) else f"{_PROCESS}-{next(_numbers):x}"
@@ -116,6 +119,7 @@ class Answer:
             headers += (b"content-type", self.content_type), (b"content-length", b"%d" % len(self.body))
         if self.closes:
             headers.append((b"connection", b"close"))
+        request.status = self.status
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": self.closes})
         if self.closes:

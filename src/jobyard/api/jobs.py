@@ -13,6 +13,7 @@ from typing import TypeVar
 import asyncpg
 import msgspec
 
+from jobyard import telemetry
 from jobyard.api import bodies, render
 from jobyard.api.exchange import Answer, Headers, Request, json_answer
 from jobyard.api.listing import list_name, read_query
@@ -39,6 +40,7 @@ from jobyard.domain.job import DEFAULT_TENANT, IdempotencyKey, NewJob
 from jobyard.domain.lifecycle import Status, is_final
 from jobyard.ids import new_job_id
 from jobyard.store import intake, reads
+from jobyard.telemetry import LogEvent
 
 J = TypeVar("J", bound=CreateJob)
 
@@ -60,6 +62,8 @@ async def create(parts: Parts, request: Request) -> Answer:
     asked = _accepted(_decoder, body, parts.settings.max_payload_bytes)
     job = asked.to_domain(new_job_id(), _idempotency(request, body), _trace(request))
     created = await parts.create(job)
+    if telemetry.detailed():
+        _tell_creation(job, created, request)
     headers = _headers_of_created(created)
     if seconds := request.wait_seconds():
         final = await _final(parts, request, created, seconds)
@@ -81,6 +85,10 @@ async def create_bulk(parts: Parts, request: Request) -> Answer:
     ]
     answers = iter(await parts.create_many([job for job in jobs if isinstance(job, NewJob)]))
     outcomes = [next(answers) if isinstance(job, NewJob) else job for job in jobs]
+    if telemetry.detailed():
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if isinstance(job, NewJob) and isinstance(outcome, intake.Created):
+                _tell_creation(job, outcome, request)
     return json_answer(
         200, BulkAnswer([_bulk_item(index, outcome) for index, outcome in enumerate(outcomes)])
     )
@@ -197,6 +205,18 @@ def _keyed(key: str, request: Request, body: bytes) -> IdempotencyKey:
 def _trace(request: Request) -> str | None:
     given = request.headers.get(b"traceparent")
     return given.decode() if given and _traceparent(given) else None
+
+
+def _tell_creation(job: NewJob, created: intake.Created, request: Request) -> None:
+    telemetry.debug(
+        LogEvent.JOB_CREATED,
+        job=str(created.id),
+        type=job.type,
+        queue=job.queue,
+        request_id=request.id,
+        replayed=created.replayed,
+        **telemetry.trace_facts(job.trace),
+    )
 
 
 def _headers_of_created(created: intake.Created) -> Headers:

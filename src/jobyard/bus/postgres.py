@@ -13,7 +13,7 @@ import asyncpg
 from jobyard import telemetry
 from jobyard.loop import backoff, end_if_cancelled
 from jobyard.ports import Clock, WakeUp
-from jobyard.telemetry import LogEvent
+from jobyard.telemetry import LogEvent, metrics
 
 CHANNEL = "jobyard_ready"
 CHECK_SECONDS = 5.0
@@ -66,6 +66,7 @@ class PostgresBus:
             except Exception as trouble:
                 # Whatever it was, waiting and listening again is the cure.
                 end_if_cancelled()
+                metrics.loop_failed("listener")
                 failures = 1 if self._healthy else failures + 1
                 if failures == 1:
                     telemetry.warning(LogEvent.LISTENER_LOST, error=f"{type(trouble).__name__}: {trouble}")
@@ -95,6 +96,7 @@ class PostgresBus:
             on_wake(WakeUp())
             while True:
                 await self._check(connection, own_channel, heard)
+                metrics.loop_succeeded("listener")
                 await self._clock.sleep(CHECK_SECONDS)
         finally:
             # Without a farewell, for which a frozen server would make us wait.

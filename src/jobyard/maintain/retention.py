@@ -6,7 +6,7 @@ from jobyard import telemetry
 from jobyard.ports import Clock
 from jobyard.store import upkeep
 from jobyard.store.database import Pool
-from jobyard.telemetry import LogEvent
+from jobyard.telemetry import LogEvent, metrics
 
 PAUSE_SECONDS = 60.0
 DAY_SECONDS = 86400.0
@@ -32,5 +32,6 @@ class Retention:
             )
         if not jobs and not keys and not events:
             return PAUSE_SECONDS
+        metrics.DELETED.add(by=jobs)
         telemetry.info(LogEvent.DELETED, jobs=jobs, idempotency_keys=keys, events=events)
         return self._clock.now() - started

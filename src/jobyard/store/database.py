@@ -11,6 +11,7 @@ import asyncpg
 
 from jobyard.config import without_password
 from jobyard.domain.errors import DatabaseUnavailable
+from jobyard.telemetry import metrics
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -108,10 +109,28 @@ async def connect(url: str, *, hot: bool, name: str) -> asyncpg.Connection[async
 async def borrowed(pool: Pool, timeout: float) -> AsyncGenerator[Connection]:
     """A connection of the pool. Trouble on the way or during its use is raised as DatabaseUnavailable."""
     try:
-        async with pool.acquire(timeout=timeout) as connection:
+        connection = await _acquired(pool, timeout)
+        try:
             yield connection
+        finally:
+            await pool.release(connection)
     except GONE as trouble:
         raise DatabaseUnavailable(why(trouble)) from trouble
+
+
+async def _acquired(pool: Pool, timeout: float) -> PoolConnectionProxy[asyncpg.Record]:
+    metrics.POOL_WAITING.add(1)
+    try:
+        return await pool.acquire(timeout=timeout)
+    finally:
+        metrics.POOL_WAITING.add(-1)
+
+
+def show_pool(pool: Pool) -> None:
+    """As metrics: how much of the pool is in use."""
+    idle = pool.get_idle_size()
+    metrics.POOL.replace({("used",): pool.get_size() - idle, ("idle",): idle})
+    metrics.POOL_LIMIT.set(pool.get_max_size())
 
 
 def why(trouble: BaseException) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -20,7 +22,8 @@ from jobyard.store.lanes import Lanes
 from jobyard.store.statements import statement
 
 
-class Lane(NamedTuple):
+@dataclass(frozen=True)
+class Lane:
     id: int
     tenant: int
     queue: str
@@ -28,8 +31,9 @@ class Lane(NamedTuple):
     priority: int
     suspect: int
 
-    @property
+    @cached_property
     def key(self) -> LaneKey:
+        """Kept: each ending names it."""
         return LaneKey(self.tenant, self.queue, self.type, self.priority, self.suspect)
 
 
@@ -83,12 +87,14 @@ class Held(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """An attempt that ends, the lane key its job has, and what becomes of it."""
+    """An attempt that ends, the lane key its job has, and what becomes of it. `ran`: seconds since its start, where that
+    is known."""
 
     job: UUID
     lease: int
     lane: LaneKey
     change: Change
+    ran: float | None = None
 
 
 async def claim(

@@ -25,6 +25,7 @@ from jobyard.domain.job import IDEMPOTENCY_HOURS, NewJob
 from jobyard.store.database import Connection, Pool, borrowed, repeated_when_transient
 from jobyard.store.lanes import Lanes
 from jobyard.store.statements import statement
+from jobyard.telemetry import metrics
 
 FLUSHES_IN_FLIGHT = 2
 FLUSH_ROWS = 256
@@ -65,9 +66,14 @@ class Intake:
         self._untold: set[int] = set()
         """New lanes that no flush has told the workers of yet: the first one may have been refused."""
 
+    @property
+    def waiting(self) -> int:
+        """How many creates have not been answered: those that no flush has taken yet, and all of the bulks."""
+        return len(self._waiting) + self._in_bulks
+
     async def create(self, job: NewJob) -> Created:
         """One job, in the next flush. Raises Overloaded when the bounded queue is full."""
-        if len(self._waiting) + self._in_bulks >= self._queue_limit:
+        if self.waiting >= self._queue_limit:
             raise self._full()
         future: asyncio.Future[Created] = asyncio.get_running_loop().create_future()
         self._waiting.append((job, future))
@@ -79,8 +85,7 @@ class Intake:
     async def create_many(self, jobs: Sequence[NewJob]) -> list[Answer]:
         """Many jobs in one flush; each is answered on its own, in the order given. Raises Overloaded when they would
         overfill the bounded queue; where nobody else waits, any number is taken."""
-        waiting = len(self._waiting) + self._in_bulks
-        if waiting and waiting + len(jobs) > self._queue_limit:
+        if self.waiting and self.waiting + len(jobs) > self._queue_limit:
             raise self._full()
         self._in_bulks += len(jobs)
         try:
@@ -196,6 +201,8 @@ class Intake:
         )
         self._untold.difference_update(lanes)
         inserted = set(created or ())
+        metrics.FLUSH_JOBS.of().observe(len(jobs))
+        metrics.created(job.lane for job in jobs if job.id in inserted)
         return [
             Created(job.id) if job.id in inserted else await self._existing(connection, job) for job in jobs
         ]

@@ -4,11 +4,13 @@ run at once; each statement is safe against the others."""
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 
 import asyncpg
 
+from jobyard.domain.job import LaneKey
 from jobyard.domain.lifecycle import Cause, TimedOut, abandon, settle
 from jobyard.store.database import Connection, repeated_when_transient, values
 from jobyard.store.dispatch import Ending, Held, move_back
@@ -22,14 +24,18 @@ DELETE_ROWS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What one sweep found: the workers that stopped beating, and how many attempts went which way."""
+    """What one sweep found: the workers that stopped beating, and which way each attempt went, from its lane."""
 
     workers: list[tuple[int, str]]
-    causes: dict[Cause, int]
+    ways: list[tuple[LaneKey, Cause]]
 
     @property
     def attempts(self) -> int:
-        return sum(self.causes.values())
+        return len(self.ways)
+
+    @property
+    def causes(self) -> dict[Cause, int]:
+        return dict(Counter(cause for _, cause in self.ways))
 
 
 async def promote(connection: Connection, now: datetime | None = None) -> int:
@@ -55,10 +61,8 @@ async def sweep(connection: Connection, lanes: Lanes, now: datetime | None = Non
             rows = await connection.fetch(statement("lock_abandoned"), SWEEP_ROWS)
             endings = [_ending(row) for row in rows]
             await move_back(connection, lanes, endings)
-        causes: dict[Cause, int] = {}
-        for ending in endings:
-            causes[ending.change.cause] = causes.get(ending.change.cause, 0) + 1
-        return Swept([(row["id"], row["name"]) for row in workers], causes)
+        ways = [(ending.lane, ending.change.cause) for ending in endings]
+        return Swept([(row["id"], row["name"]) for row in workers], ways)
 
     return await repeated_when_transient(once)
 

@@ -1,61 +1,133 @@
-"""Every log event by name, and how logs look. Code says what happened; this module says how it sounds."""
+"""How log events sound: one JSON line a fact, or a readable console, on standard error."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from enum import StrEnum
-from typing import Any
+from collections.abc import Iterable
+from contextvars import ContextVar
+from typing import Any, Protocol, TextIO
+from uuid import UUID
 
 import structlog
 
+from jobyard.telemetry.events import LogEvent
+from jobyard.telemetry.lines import Clean, Console, Facts, as_json
 
-class LogEvent(StrEnum):
-    """The names of all log events; nothing else is ever logged by Jobyard itself."""
-
-    API_STARTED = "api.started"
-    API_STOPPED = "api.stopped"
-    REQUEST_FAILED = "request.failed"
-    WORKER_STARTED = "worker.started"
-    WORKER_DRAINING = "worker.draining"
-    WORKER_STOPPED = "worker.stopped"
-    WORKER_EXPIRED = "worker.expired"
-    WORKER_STUCK = "worker.stuck"
-    LEASE_LOST = "lease.lost"
-    ATTEMPT_FAILED = "attempt.failed"
-    ATTEMPTS_RELEASED = "attempts.released"
-    SETTLE_REFUSED = "settle.refused"
-    CONNECTIONS = "connections"
-    LISTENER_LOST = "listener.lost"
-    LISTENER_BACK = "listener.back"
-    LOOP_FAILED = "loop.failed"
-    LOOP_RECOVERED = "loop.recovered"
-    MAINTAIN_STARTED = "maintain.started"
-    MAINTAIN_STOPPED = "maintain.stopped"
-    SWEPT = "swept"
-    DELETED = "deleted"
+TALKATIVE = ("aiosmtplib", "asyncio", "httpcore", "httpx", "uvicorn")
+"""Libraries that we use and that tell of every request, with its address: heard from warnings upwards."""
 
 
-def configure_logging(*, readable: bool | None = None) -> None:
-    """One JSON line a fact on standard error; a readable console where a person watches."""
-    if readable is None:
-        readable = sys.stderr.isatty()
-    shape: Any = structlog.dev.ConsoleRenderer() if readable else structlog.processors.JSONRenderer()
+class Attempt(Protocol):
+    """What log lines tell of the attempt they come from."""
+
+    @property
+    def job(self) -> UUID: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def trace(self) -> str | None: ...
+
+
+_attempt: ContextVar[Attempt | None] = ContextVar("jobyard_attempt", default=None)
+_log: Any = structlog.get_logger()
+_detailed = False
+
+
+def configure_logging(
+    style: str = "auto", level: str = "info", secrets: Iterable[str] = (), stream: TextIO | None = None
+) -> None:
+    """`style`: json, console, or auto, which is console on a terminal. `secrets` are hidden wherever they stand."""
+    global _log, _detailed
+    stream = stream or sys.stderr
+    terminal = stream is not None and stream.isatty()
+    number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _with_attempt,
             structlog.processors.format_exc_info,
-            shape,
+            Clean(secrets),
+            Console(coloured=terminal) if style == "console" or (style == "auto" and terminal) else as_json,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=False,
     )
+    # Bound now: a user who configures structlog for himself changes how his own lines look, and not ours.
+    _log = structlog.get_logger().bind()
+    _detailed = number <= logging.DEBUG
 
 
-_log: Any = structlog.get_logger()
+def hear_python_logging(level: str = "info") -> None:
+    """What handlers and libraries log with Python's `logging` comes out as ours does. To be called after the user's
+    own modules are there: whoever has configured `logging` himself is left alone."""
+    root = logging.getLogger()
+    if root.handlers:
+        return
+    root.addHandler(_ToOurs())
+    if root.level == logging.WARNING:  # as Python sets it; anything else is the user's own choice
+        root.setLevel(level.upper())
+    for name in TALKATIVE:
+        if logging.getLogger(name).level == logging.NOTSET:
+            logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+
+
+class _ToOurs(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            tell = getattr(_log, record.levelname.lower(), _log.info)
+            tell(
+                LogEvent.APP_LOG.value,
+                logger=record.name,
+                message=record.getMessage(),
+                exc_info=record.exc_info,
+            )
+        except Exception:  # as the handlers of `logging` do: a line that cannot be told ends nobody
+            self.handleError(record)
+
+
+about = _attempt.set
+"""From now on, in this context, every line says which attempt it comes from."""
+
+
+def _with_attempt(logger: Any, method: str, facts: Facts) -> Facts:
+    attempt = _attempt.get()
+    if attempt is None:
+        return facts
+    return {**facts_of(attempt), **facts}
+
+
+def facts_of(attempt: Attempt) -> dict[str, Any]:
+    """The attempt as the fields of a log event."""
+    facts: dict[str, Any] = {
+        "job": str(attempt.job),
+        "attempt": attempt.attempt,
+        "type": attempt.type,
+        "queue": attempt.queue,
+    }
+    return facts | trace_facts(attempt.trace)
+
+
+def trace_facts(traceparent: str | None) -> dict[str, str]:
+    """The trace id of a W3C traceparent as a field; none where there is none."""
+    return {"trace_id": traceparent.split("-")[1]} if traceparent else {}
+
+
+def detailed() -> bool:
+    """Whether debug events are told. To be asked where saying what they are would cost something."""
+    return _detailed
+
+
+def debug(event: LogEvent, **facts: Any) -> None:
+    _log.debug(event.value, **facts)
 
 
 def info(event: LogEvent, **facts: Any) -> None:

@@ -17,6 +17,7 @@ from jobyard.worker.runner import Runner
 from jobyard.worker.slots import Ended
 
 LET_GO_SECONDS = 1.0
+"""How long a handler whose test was interrupted may clean up."""
 
 
 class AttemptFailed(AssertionError):
@@ -60,7 +61,8 @@ class Turns:
 
     def __init__(self, handlers: Handlers, max_result_bytes: int) -> None:
         watched = Handlers().merged(self._watched(handler) for handler in handlers)
-        self._runner = Runner(watched, 1, max_result_bytes, SystemClock(), self._ended, lambda: None)
+        self._clock = SystemClock()
+        self._runner = Runner(watched, 1, max_result_bytes, self._clock, self._ended, lambda: None)
         self._call = Call()
         self._over: asyncio.Future[Ending] | None = None
 
@@ -80,7 +82,7 @@ class Turns:
     async def take(self, claimed: Claimed, lane: Lane) -> Turn:
         self._call = call = Call()
         self._over = asyncio.get_running_loop().create_future()
-        self._runner.accept(claimed, lane)
+        self._runner.accept(claimed, lane, self._clock.now())
         self._runner.start_waiting()
         return Turn(claimed, call, await self._over)
 

@@ -52,7 +52,8 @@ class HasId(Protocol):
 class Yard:
     """The HTTP API, a worker and a maintainer on a database of their own, which move only when told to.
 
-    Nothing runs by itself: `run_until_idle` is the worker, `travel` is time and the maintainer. `app` is a module of
+    Nothing runs by itself: `run_until_idle` is the worker, `travel` is time and the maintainer. `client` is a client of
+    the API for all else. `app` is a module of
     handlers to import; those of modules that are imported already are known anyway. Of the environment only
     JOBYARD_TEST_DATABASE_URL, JOBYARD_HOME and JOBYARD_APP count.
     """

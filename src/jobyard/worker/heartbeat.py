@@ -10,6 +10,7 @@ from collections.abc import Callable
 from jobyard.loop import backoff
 from jobyard.store import dispatch
 from jobyard.store.database import Connection, connect
+from jobyard.telemetry import metrics
 
 BEATS_A_LEASE = 3
 STOP_SECONDS = 0.2
@@ -69,6 +70,7 @@ class Heartbeat:
                     connection = await connect(self._url, hot=True, name="jobyard heartbeat")
                 await self._beat(connection)
                 self.failures = 0
+                metrics.loop_succeeded("heartbeat")
                 await asyncio.sleep(self._lease_seconds / BEATS_A_LEASE)
             except asyncio.CancelledError:
                 if connection is not None:
@@ -77,6 +79,7 @@ class Heartbeat:
             except Exception:
                 # Whatever it was, the next beat is the cure; the pool reports what the database says.
                 self.failures += 1
+                metrics.loop_failed("heartbeat")
                 if connection is not None:
                     connection.terminate()
                     connection = None

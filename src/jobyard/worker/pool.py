@@ -8,20 +8,19 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from jobyard import telemetry
 from jobyard.domain import lifecycle
 from jobyard.domain.errors import WorkerExpired
 from jobyard.domain.lifecycle import SOLITARY
-from jobyard.loop import backoff, end_if_cancelled
+from jobyard.loop import backoff, cancelled, end_if_cancelled
 from jobyard.ports import Clock, EventBus, WakeUp
 from jobyard.store import dispatch
 from jobyard.store.database import Pool
 from jobyard.store.dispatch import Claimed, Ending, Lane
 from jobyard.store.lanes import Lanes
-from jobyard.telemetry import LogEvent
+from jobyard.telemetry import LogEvent, metrics
 from jobyard.worker.handlers import Handlers
 from jobyard.worker.heartbeat import Heartbeat
 from jobyard.worker.lanebook import LaneBook
@@ -125,6 +124,11 @@ class Worker:
     def exit_code(self) -> int:
         return EXIT_STUCK if self._stuck else 0
 
+    def show(self) -> None:
+        """As metrics: what it holds, and whether it is woken."""
+        self._runner.show()
+        metrics.LISTENING.set(self._bus.healthy)
+
     def stop(self) -> None:
         """Claim nothing more, let what runs end within the grace, hand the rest back."""
         self._stop.set()
@@ -150,7 +154,7 @@ class Worker:
                 # Connections first: a task that waits for a frozen database would not hear that it is cancelled.
                 self._pool.terminate()
                 for task in (claiming, settling, deadlines, freeing, stopping):
-                    await _cancelled(task)
+                    await cancelled(task)
                 self._heartbeat.stop()
                 self._runner.close()
 
@@ -162,12 +166,13 @@ class Worker:
             self._release(self._runner.take_back_waiting(AHEAD_SECONDS))
 
     async def _drain(self, claiming: asyncio.Task[None]) -> None:
-        telemetry.info(LogEvent.WORKER_DRAINING, running=len(self._runner.slots.running))
+        running = self._runner.slots.running
+        telemetry.info(LogEvent.WORKER_DRAINING, running=len(running))
         grace = self._options.grace_seconds
         over_at = self._clock.now() + grace + LET_GO_SECONDS + LAST_WRITES_SECONDS
-        self._release_waiting()
+        self._release(self._runner.take_back_waiting())
         if not await self._runner.all_over(grace):
-            telemetry.warning(LogEvent.ATTEMPTS_RELEASED, attempts=len(self._runner.slots.running))
+            telemetry.warning(LogEvent.ATTEMPTS_RELEASED, attempts=len(running), why="the grace is over")
             self._runner.end_all(Ended.BY_RELEASE)
             await self._runner.all_over(LET_GO_SECONDS)
             self._runner.abandon_all()
@@ -183,9 +188,6 @@ class Worker:
             await self._settler.flushed()
             async with self._pool.acquire() as connection:
                 await dispatch.stop_worker(connection, self._id)
-
-    def _release_waiting(self) -> None:
-        self._release(self._runner.take_back_waiting())
 
     def _release(self, waiting: Sequence[Waiting]) -> None:
         for claimed, lane, _ in waiting:
@@ -225,7 +227,7 @@ class Worker:
             return
         telemetry.warning(LogEvent.WORKER_EXPIRED, worker=worker, attempts=len(self._held))
         self._id = 0
-        self._runner.take_back_waiting()
+        metrics.LEASES_LOST.add(by=len(self._runner.take_back_waiting()))
         self._runner.end_all(Ended.BY_LEASE_LOSS)
         self._held.clear()
         self._solitary_held = 0
@@ -251,6 +253,7 @@ class Worker:
         self._answer_lost, self._idle = True, False
         self._look_everywhere()
         self.claim_failures += 1
+        metrics.loop_failed("claim")
         if self.claim_failures == 1:
             error = f"{type(trouble).__name__}: {trouble}"
             telemetry.warning(LogEvent.LOOP_FAILED, loop="claim", error=error)
@@ -313,13 +316,15 @@ class Worker:
 
     def _accept(self, claimed: list[Claimed]) -> None:
         turns = [(self._book.lane(attempt.lane), attempt) for attempt in claimed]
+        metrics.waited(claimed)
         turns.sort(key=lambda turn: (-turn[0].priority, turn[1].lease))
+        now = self._clock.now()
         for lane, attempt in turns:
             self._held[attempt.job] = attempt.lease
             self._solitary_held += lane.suspect == SOLITARY
-            self._runner.accept(attempt, lane)
+            self._runner.accept(attempt, lane, now)
         if self._stop.is_set():
-            self._release_waiting()
+            self._release(self._runner.take_back_waiting())
         else:
             self._runner.start_waiting()
 
@@ -392,9 +397,3 @@ class Worker:
                 )
         self._answer_lost = False
         self._reconciled_at = now
-
-
-async def _cancelled(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError, Exception):
-        await task

@@ -18,7 +18,7 @@ from jobyard.domain import lifecycle
 from jobyard.domain.lifecycle import Change, Failed, Outcome, Succeeded, TimedOut
 from jobyard.ports import Clock
 from jobyard.store.dispatch import Claimed, Ending, Lane
-from jobyard.telemetry import LogEvent, traces
+from jobyard.telemetry import LogEvent, metrics, traces
 from jobyard.worker import attempt
 from jobyard.worker.handlers import Handlers
 from jobyard.worker.slots import Ended, Running, Slots, Waiting
@@ -26,7 +26,6 @@ from jobyard.worker.slots import Ended, Running, Slots, Waiting
 CANCEL_PATIENCE_SECONDS = 5.0
 """How long a handler that was cancelled may clean up before its slot is taken away from it."""
 
-LOGGED_MESSAGE_CHARACTERS = 500
 DEADLINES_KEPT = 1000
 """Of attempts that are over, before they are forgotten together."""
 
@@ -46,6 +45,7 @@ class Runner:
         self.slots = Slots(concurrency)
         self.stuck_threads = 0
         self._at_work = 0
+        self._tells_all = telemetry.detailed()
         self._handlers = handlers
         self._max_result_bytes = max_result_bytes
         self._clock = clock
@@ -60,8 +60,8 @@ class Runner:
         self._deadline_set = asyncio.Event()
         self._all_over = asyncio.Event()
 
-    def accept(self, claimed: Claimed, lane: Lane) -> None:
-        self.slots.waiting.append(Waiting(claimed, lane, self._clock.now()))
+    def accept(self, claimed: Claimed, lane: Lane, now: float) -> None:
+        self.slots.waiting.append(Waiting(claimed, lane, now))
 
     def start_waiting(self) -> None:
         while (next_one := self.slots.next_to_start()) is not None:
@@ -110,6 +110,13 @@ class Runner:
         for running in list(self.slots.running.values()):
             self._end(running, self._outcome_of_cancelled(running))
 
+    def show(self) -> None:
+        """As metrics: how much of the worker is in use."""
+        metrics.SLOTS.set(self.slots.concurrency)
+        metrics.SLOTS_USED.set(len(self.slots.running))
+        metrics.CLAIMED_AHEAD.set(len(self.slots.waiting))
+        metrics.STUCK_THREADS.set(self.stuck_threads)
+
     @property
     def handlers_at_work(self) -> bool:
         """Whether any goes on, also those whose attempt was taken from them."""
@@ -119,20 +126,20 @@ class Runner:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _start(self, waiting: Waiting) -> None:
-        running = Running(waiting.claimed, waiting.lane)
-        self.slots.running[waiting.claimed.lease] = running
+        now, claimed = self._clock.now(), waiting.claimed
+        running = Running(claimed, waiting.lane, now)
+        self.slots.running[claimed.lease] = running
         # A context of its own: what one job sets there must never show in the next.
         context = self._context.copy()
         if self._spans is not None:
-            running.span = self._spans.attempt(waiting.claimed, self._clock.now() - waiting.since)
+            running.span = self._spans.attempt(claimed, now - waiting.since)
             # What the handler is told of its trace is where it stands itself.
-            running.claimed = msgspec.structs.replace(waiting.claimed, trace=running.span.traceparent)
+            running.claimed = msgspec.structs.replace(claimed, trace=running.span.traceparent)
             context.run(running.span.enter)
         running.task = asyncio.get_running_loop().create_task(self._attempt(running), context=context)
-        self._set_deadline(running, waiting.claimed.timeout_seconds)
+        self._set_deadline(running, now + claimed.timeout_seconds)
 
-    def _set_deadline(self, running: Running, seconds: float) -> None:
-        at = self._clock.now() + seconds
+    def _set_deadline(self, running: Running, at: float) -> None:
         deadlines = self._deadlines
         if not deadlines or at < deadlines[0][0]:
             self._deadline_set.set()
@@ -160,13 +167,16 @@ class Runner:
         # A task that is cancelled before its first step would never reach its end.
         if running.begun and running.task and self._handlers.get(running.claimed.type).is_async:
             running.task.cancel()
-            self._set_deadline(running, CANCEL_PATIENCE_SECONDS)
+            self._set_deadline(running, self._clock.now() + CANCEL_PATIENCE_SECONDS)
 
     async def _attempt(self, running: Running) -> None:
         if running.was_told_to_end:
             self._end(running, self._outcome_of_cancelled(running))
             return
         running.begun = True
+        telemetry.about(running.claimed)
+        if self._tells_all:
+            telemetry.debug(LogEvent.ATTEMPT_STARTED, **telemetry.facts_of(running.claimed))
         handler = self._handlers.get(running.claimed.type)
         self._at_work += 1
         try:
@@ -204,8 +214,13 @@ class Runner:
         running.over = True
         slots = self.slots
         del slots.running[running.claimed.lease]
-        slots.count_ended(self._clock.now())
-        ending = None if running.ended is Ended.BY_LEASE_LOSS else self._ending(running, outcome)
+        now = self._clock.now()
+        slots.count_ended(now)
+        ending = None
+        if running.ended is Ended.BY_LEASE_LOSS:
+            metrics.LEASES_LOST.add()
+        else:
+            ending = self._ending(running, outcome, now - running.started)
         if running.span is not None:
             running.span.end(ending and ending.change, outcome)
         if ending is not None:
@@ -215,27 +230,32 @@ class Runner:
             self._all_over.set()
         self._on_room()
 
-    def _ending(self, running: Running, outcome: Outcome | None) -> Ending:
+    def _ending(self, running: Running, outcome: Outcome | None, ran: float) -> Ending:
         claimed, lane = running.claimed, running.lane
         if type(outcome) is Succeeded:
             change = lifecycle.complete(claimed.attempt, claimed.crashes, outcome.result)
+            if self._tells_all:
+                _tell_completion(claimed, ran)
         elif outcome is None:
             change = lifecycle.release(claimed.standing(lane.suspect))
         else:
             change = lifecycle.settle(claimed.standing(lane.suspect), outcome, random.random())
-            _tell_failure(claimed, change)
-        return Ending(claimed.job, claimed.lease, lane.key, change)
+            _tell_failure(claimed, outcome, change)
+        return Ending(claimed.job, claimed.lease, lane.key, change, ran)
 
 
-def _tell_failure(claimed: Claimed, change: Change) -> None:
-    error = change.error or {}
+def _tell_completion(claimed: Claimed, ran: float) -> None:
+    telemetry.debug(LogEvent.ATTEMPT_COMPLETED, **telemetry.facts_of(claimed), seconds=round(ran, 6))
+
+
+def _tell_failure(claimed: Claimed, outcome: Outcome, change: Change) -> None:
+    if isinstance(outcome, TimedOut):
+        metrics.timed_out(claimed.queue, claimed.type)
     telemetry.warning(
         LogEvent.ATTEMPT_FAILED,
-        job=str(claimed.job),
-        type=claimed.type,
-        attempt=claimed.attempt,
-        error=error.get("type"),
-        message=str(error.get("message"))[:LOGGED_MESSAGE_CHARACTERS],
+        **telemetry.facts_of(claimed),
+        error=(change.error or {}).get("type"),
+        cause=change.cause.value,
         becomes=change.status.value,
         retry_in=change.run_in,
     )

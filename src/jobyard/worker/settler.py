@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
 from jobyard import telemetry
+from jobyard.domain.job import LaneKey
 from jobyard.domain.lifecycle import Cause, Change, Status
 from jobyard.loop import backoff, end_if_cancelled
 from jobyard.ports import Clock
@@ -15,7 +17,7 @@ from jobyard.store.database import Pool
 from jobyard.store.dispatch import Ending
 from jobyard.store.intake import POISON
 from jobyard.store.lanes import Lanes
-from jobyard.telemetry import LogEvent
+from jobyard.telemetry import LogEvent, metrics
 from jobyard.worker.pace import Pace
 
 SETTLE_ROWS = 200
@@ -91,6 +93,7 @@ class Settler:
 
     async def _back_off(self, trouble: BaseException) -> None:
         self.failures += 1
+        metrics.loop_failed("settle")
         if self.failures == 1:
             telemetry.warning(
                 LogEvent.LOOP_FAILED, loop="settle", error=f"{type(trouble).__name__}: {trouble}"
@@ -125,18 +128,33 @@ class Settler:
             return await self._halving(write, endings[:middle]) | await self._halving(write, endings[middle:])
 
     def _report(self, endings: Sequence[Ending], written: set[UUID]) -> None:
+        ended: defaultdict[tuple[LaneKey, Cause], list[float | None]] = defaultdict(list)
         for ending in endings:
             held = ending.job in written
-            if not held:
-                telemetry.warning(LogEvent.LEASE_LOST, job=str(ending.job), lease=ending.lease)
+            if held:
+                ended[ending.lane, ending.change.cause].append(ending.ran)
+            else:
+                _tell_loss(ending)
             self._reported.add(ending.lease)
             self._on_settled(ending, held)
+        for (lane, cause), ran in ended.items():
+            metrics.ended(lane, cause, ran)
+
+
+def _tell_loss(ending: Ending) -> None:
+    metrics.LEASES_LOST.add()
+    job, lane = str(ending.job), ending.lane
+    telemetry.warning(LogEvent.LEASE_LOST, job=job, lease=ending.lease, type=lane.type, queue=lane.queue)
 
 
 def _refused(ending: Ending, refusal: Exception) -> Ending:
-    telemetry.error(LogEvent.SETTLE_REFUSED, job=str(ending.job), error=str(refusal))
-    error = {"type": "InvalidResult", "message": "the database refused to keep the outcome of this attempt"}
+    # Its message may quote the result.
+    error, lane = type(refusal).__name__, ending.lane
+    telemetry.error(
+        LogEvent.SETTLE_REFUSED, job=str(ending.job), type=lane.type, queue=lane.queue, error=error
+    )
+    kept = {"type": "InvalidResult", "message": "the database refused to keep the outcome of this attempt"}
     change = Change(
-        Status.FAILED, Cause.NON_RETRYABLE, ending.change.attempt, ending.change.crashes, error=error
+        Status.FAILED, Cause.NON_RETRYABLE, ending.change.attempt, ending.change.crashes, error=kept
     )
     return ending._replace(change=change)

@@ -34,6 +34,7 @@ class Ended(Enum):
 class Running:
     claimed: Claimed
     lane: Lane
+    started: float = 0.0
     task: asyncio.Task[None] | None = None
     begun: bool = False
     ended: Ended | None = None

@@ -3,7 +3,8 @@
 -- The worker column proves that worker $4 is alive: without a live row it is NULL and the whole claim rolls back.
 -- An empty poll writes nothing, not even a lock. ctid arrays and OFFSET 0 pin the plan: statements prepared on
 -- empty tables otherwise chose joins that ran 8 times slower.
--- `waited`: seconds since it became ready. `previous`: the lease of the attempt before, looked up for retries alone.
+-- `waited`: seconds since it became ready (date_part, since extract computes a numeric). `previous`: the lease of the
+-- attempt before, looked up for retries alone. Both are for showing only.
 -- $5: seconds of a lease.
 WITH taken AS (
     DELETE FROM jobyard.ready WHERE ctid = ANY (ARRAY(
@@ -30,6 +31,6 @@ WITH taken AS (
 )
 SELECT job, seq AS lease, lane, run, attempt + 1 AS attempt, crashes, type, queue, payload, timeout_seconds,
        max_attempts, backoff_base, backoff_cap, tags, metadata, trace, created_at,
-       extract(epoch FROM now() - since)::float8 AS waited,
+       date_part('epoch', now() - since) AS waited,
        CASE WHEN attempt > 0 THEN (SELECT max(a.lease) FROM jobyard.attempt a WHERE a.job = wanted.job) END AS previous
 FROM wanted;
