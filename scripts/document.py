@@ -191,8 +191,8 @@ def log_events() -> str:
 
 
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
-    "docs/architecture.md": {"states": states, "layout": layout},
-    "docs/settings.md": {"settings": settings},
+    "docs/explanation/architecture.md": {"states": states, "layout": layout},
+    "docs/reference/settings.md": {"settings": settings},
     "docs/reference/cli.md": {"exit codes": exit_codes, "commands": commands},
     "docs/reference/log-events.md": {"log events": log_events},
     "docs/reference/metrics.md": {"metrics": metrics},

@@ -1,43 +1,88 @@
-"""The console blocks of a document, run as written against a running Jobyard, and their output compared or renewed."""
+"""Commands of a page and what they print, as a reader types and sees them."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
+import signal
+import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-BLOCK = re.compile(r"(?<=```console\n).*?(?=^```)", re.DOTALL | re.MULTILINE)
+from jobyard.store.embedded.programs import find_programs
+
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 VARYING = [
     (UUID, "<id>"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ][\d:.]+(?:Z|\+00(?::00)?)?"), "<time>"),
-    (re.compile(r"\d+(?:[.,]\d+)? ?(?:s|ms|min)\b"), "<duration>"),
+    (re.compile(r"(?i)^(date: ).*", re.MULTILINE), r"\1<time>"),
+    (re.compile(r"\b[0-9a-f]{16,32}\b"), "<hex>"),
+    (
+        re.compile(
+            r'(?i)(?<=\(request )[\w-]+|(?<="requestId":")[\w-]+|(?<=:request:)[\w-]+|(?<=request-id: )[\w-]+'
+        ),
+        "<id>",
+    ),
+    (re.compile(r'(?<="pageToken":")[\w-]+|(?<="nextPageToken":")[\w-]+'), "<token>"),
+    (re.compile(r"\d+(?:[.,]\d+)? ?(?:s|ms|min|seconds)\b"), "<duration>"),
     (re.compile(r"\d+(?:[.,]\d+)?(?= ?jobs/s)"), "<number>"),
-    (re.compile(r"[\s─━═┄]+|[-+]{3,}"), ""),
+    (re.compile(r"[\s─━═┄]+|[-+=]{3,}"), ""),
 ]
-PYTHON = re.compile(r"(?<=```python\n)# (\w+)\.py\n.*?(?=^```)", re.DOTALL | re.MULTILINE)
-SHOWN_URL, SHOWN_HOME, SHOWN_FOLDER = "http://localhost:3000", "/var/lib/jobyard", "/home/you/yard"
-STARTS_EVERYTHING = "make run"
-COLUMNS = 100
+"""What differs from run to run."""
 
-# `make psql` without looking whether requirements have to be installed first.
-MAKE = 'make() { eval "$PYTHON -m jobyard.store.embedded ${2#ARGS=}"; }\n'
+LEFT_OUT = "..."
+"""A line of its own in an output: any number of lines that the page does not show."""
+
+SHOWN_URL, SHOWN_DATABASE = "http://localhost:3000", "postgresql://localhost/jobs"
+SHOWN_HOME, SHOWN_FOLDER, SHOWN_HOST = "/var/lib/jobyard", "/home/you/yard", "box"
+COLUMNS = 100
+COMMAND_SECONDS = 60
+
+FUNCTIONS = """
+psql() {
+    if [ -n "$DATABASE_URL" ]; then command psql --no-psqlrc --dbname "$DATABASE_URL" "$@"
+    else python -m jobyard.store.embedded "$@"; fi
+}
+curl() { command curl -sS "$@"; }
+make() {
+    case "$1" in
+        psql) eval "psql ${2#ARGS=}" ;;
+        *) echo "the tests of the documentation know no make $*: mark the block as not run" >&2; return 99 ;;
+    esac
+}
+"""
 
 
 @dataclass(slots=True)
 class Exchange:
-    command: str
-    output: str
+    """`typed` is the command with its prompts, line by line; `output` what the page shows below it."""
+
+    typed: list[str]
+    output: str = ""
+
+    @property
+    def command(self) -> str:
+        return "\n".join(line[2:] if line[:2] in ("$ ", "> ") else line for line in self.typed)
+
+    def text(self, output: str) -> str:
+        return "\n".join(self.typed) + "\n" + output
 
 
-def exchanges(block: str) -> list[Exchange]:
+def exchanges(text: str) -> list[Exchange]:
+    """A command begins with `$ `; it goes on after a backslash, and in lines that begin with `> `."""
     found: list[Exchange] = []
-    for line in block.splitlines():
+    for line in text.splitlines():
         if line.startswith("$ "):
-            found.append(Exchange(line[2:], ""))
+            found.append(Exchange([line]))
+        elif not found:
+            raise ValueError(f"a console block begins with a command: {line}")
+        elif not found[-1].output and (line.startswith("> ") or found[-1].typed[-1].endswith("\\")):
+            found[-1].typed.append(line)
         else:
             found[-1].output += line + "\n"
     return found
@@ -50,52 +95,112 @@ def comparable(text: str) -> str:
     return text
 
 
-def write_files(text: str, folder: Path) -> list[str]:
-    """What a document has its reader write: modules, whose names are given back, and files that it shows by `cat`."""
-    for block in BLOCK.findall(text):
-        for exchange in exchanges(block):
-            if exchange.command.startswith("cat "):
-                (folder / exchange.command.removeprefix("cat ")).write_text(exchange.output)
-    for module in PYTHON.finditer(text):
-        (folder / f"{module[1]}.py").write_text(module[0])
-    return [module[1] for module in PYTHON.finditer(text)]
+def shows(shown: str, seen: str) -> bool:
+    """Whether the page's output is what was seen, as far as the page shows it."""
+    pieces: list[list[str]] = [[]]
+    for line in shown.splitlines():
+        if line.strip() == LEFT_OUT:
+            pieces.append([])
+        else:
+            pieces[-1].append(line)
+    pattern = ".*".join(re.escape(comparable("\n".join(piece))) for piece in pieces)
+    return re.fullmatch(pattern, comparable(seen), re.DOTALL) is not None
 
 
+@dataclass(slots=True)
 class Console:
-    """A shell at a running Jobyard; `$ID` is the job that was seen last."""
+    """A shell in the reader's folder. What a command exports is there for the next; `$ID` is the job seen last."""
 
-    def __init__(self, url: str, home: Path, folder: Path, environment: dict[str, str]) -> None:
-        self._url, self._home, self._folder = url, home, folder
-        path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-        self._environment = environment | {
-            "PATH": path,
-            "PYTHON": sys.executable,
-            "ID": "",
+    folder: Path
+    environment: dict[str, str]
+    shown_for: dict[str, str]
+    """What stands in this run for what the page shows: the address, the home."""
+
+    code: int = 0
+    started: list[subprocess.Popen[str]] = field(default_factory=list[subprocess.Popen[str]])
+    outputs: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="jobyard-docs-")))
+
+    def __post_init__(self) -> None:
+        programs = Path(sys.executable).parent
+        path = [str(programs), str(Path(find_programs().path("psql")).parent), self.environment["PATH"]]
+        self.environment |= {
+            "PATH": os.pathsep.join(path),
             "COLUMNS": str(COLUMNS),
+            "ID": "",
+            "PWD": str(self.folder),
+        }
+        (self.folder / ".venv").symlink_to(programs.parent)
+        self.shown_for |= {
+            str(self.folder): SHOWN_FOLDER,
+            sys.prefix: f"{SHOWN_FOLDER}/.venv",
+            socket.gethostname() + ":": SHOWN_HOST + ":",
         }
 
-    def run(self, command: str) -> str:
-        done = subprocess.run(
-            ["bash", "-c", MAKE + command.replace(SHOWN_URL, self._url).replace("curl ", "curl -sS ")],
-            cwd=self._folder,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        output = done.stdout or done.stderr
-        shown = ((self._url, SHOWN_URL), (str(self._home), SHOWN_HOME), (str(self._folder), SHOWN_FOLDER))
-        for here, there in shown:
-            output = output.replace(here, there)
-        if ids := UUID.findall(output):
-            self._environment["ID"] = ids[0]
-        return "\n".join(map(_tidy, output.splitlines())) + "\n"
+    @property
+    def job(self) -> str:
+        return self.environment["ID"]
 
-    def wait_until_final(self) -> None:
-        """What a reader's own pace gives: the job of the last command has ended."""
-        if self._environment["ID"]:
-            self.run(f'curl -H "Prefer: wait=20" {SHOWN_URL}/api/jobs/$ID')
+    @property
+    def here(self) -> Path:
+        """Where `cd` has led."""
+        return Path(self.environment["PWD"])
+
+    def run(self, command: str) -> str:
+        """Its output, as the page would show it; `code` is then its exit code."""
+        script = f"{FUNCTIONS}(exit {self.code})\n{self.actual(command)}"
+        kept = self.outputs / "environment"
+        done = subprocess.run(
+            ["bash", "-c", f"trap 'code=$?; env -0 > {kept}; exit $code' EXIT\n{script}"],
+            cwd=self.here,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            timeout=COMMAND_SECONDS,
+        )
+        self.code = done.returncode
+        pairs = (pair.partition("=") for pair in kept.read_text().split("\0") if "=" in pair)
+        self.environment = {name: value for name, _, value in pairs}
+        output = self.as_shown(done.stdout)
+        if ids := UUID.findall(output):
+            self.environment["ID"] = ids[0]
+        return output
+
+    def start(self, command: str) -> Path:
+        """Goes on in the background until the page has ended; where its output goes."""
+        output = self.outputs / f"{len(self.started)}.output"
+        with output.open("w") as out:
+            self.started.append(
+                subprocess.Popen(
+                    ["bash", "-c", FUNCTIONS + self.actual(command)],
+                    cwd=self.here,
+                    env=self.environment,
+                    stdout=out,
+                    stderr=out,
+                    stdin=subprocess.DEVNULL,
+                    text=True,
+                    start_new_session=True,
+                )
+            )
+        return output
+
+    def close(self) -> None:
+        for process in self.started:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def actual(self, text: str) -> str:
+        """With this run's address in place of the one that pages show."""
+        for actual, shown in self.shown_for.items():
+            if shown == SHOWN_URL:
+                text = text.replace(shown, actual)
+        return text
+
+    def as_shown(self, output: str) -> str:
+        for actual, shown in sorted(self.shown_for.items(), key=lambda pair: -len(pair[0])):
+            output = output.replace(actual, shown)
+        return "".join(_tidy(line) + "\n" for line in output.splitlines())
 
 
 def _tidy(line: str) -> str:
@@ -105,23 +210,21 @@ def _tidy(line: str) -> str:
     return line.rstrip()
 
 
-def follow(document: Path, console: Console) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Runs every console block: each command with its output as shown and as seen. With JOBYARD_RENEW_README set what
-    was seen is written."""
-    text = renewed = document.read_text()
-    shown: list[tuple[str, str]] = []
-    seen: list[tuple[str, str]] = []
-    for block in BLOCK.findall(text):
-        commands = exchanges(block)
-        if commands[0].command == STARTS_EVERYTHING:
-            continue
-        for exchange in commands:
-            console.wait_until_final()
-            output = console.run(exchange.command)
-            shown.append((exchange.command, comparable(exchange.output)))
-            seen.append((exchange.command, comparable(output)))
-            exchange.output = output
-        renewed = renewed.replace(block, "".join(f"$ {e.command}\n{e.output}" for e in commands), 1)
-    if os.environ.get("JOBYARD_RENEW_README"):
-        document.write_text(renewed)
-    return shown, seen
+def variables(words: Sequence[str]) -> dict[str, str]:
+    """`NAME=value` pairs before a command."""
+    return dict(word.split("=", 1) for word in words)
+
+
+STARTS = re.compile(
+    r"(?P<variables>(?:\w+=\S* )*)(?:make(?: -C \S+)? run|(?:\S*/)?jobyard dev)(?P<options>.*)"
+)
+
+
+def starts_everything(command: str) -> tuple[dict[str, str], list[str]] | None:
+    """`JOBYARD_APP=jobs make run`, `jobyard dev --app jobs`: the variables and options that it starts with."""
+    found = STARTS.fullmatch(command)
+    return (
+        (variables(shlex.split(found["variables"])), shlex.split(found["options"], comments=True))
+        if found
+        else None
+    )

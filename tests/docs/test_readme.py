@@ -1,49 +1,13 @@
-"""Every command and example of the README is run as written, and does what is shown beside it."""
+"""What the README names is there; its blocks are run with those of all pages (test_pages.py)."""
 
 from __future__ import annotations
 
 import re
 import subprocess
-import sys
-from collections.abc import Generator
 from pathlib import Path
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "e2e"))
-sys.path.insert(0, str(Path(__file__).parent))
-
-from console import Console, follow, write_files
-from server_process import Running, running_dev
 
 ROOT = Path(__file__).parent.parent.parent
 README = ROOT / "README.md"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("reader")
-    write_files(README.read_text(), folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def running(folder: Path) -> Generator[Running]:
-    with running_dev(JOBYARD_APP="greetings", PYTHONPATH=str(folder)) as running:
-        yield running
-
-
-def test_every_console_block_does_what_it_shows(running: Running, folder: Path) -> None:
-    shown, seen = follow(README, Console(running.url, running.home, folder, running.environment))
-    assert seen == shown
-
-
-def test_make_run_prints_a_curl_line_the_data_folder_and_how_to_stop(running: Running) -> None:
-    printed = running.output.read_text()
-    assert f"Jobyard is ready at {running.url}" in printed
-    assert f"curl -X POST {running.url}/api/jobs" in printed
-    assert str(running.home / "postgres" / "data") in printed
-    assert "Ctrl-C" in printed
 
 
 def test_every_file_that_the_readme_names_is_there() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.console import BLOCK, UUID, comparable, exchanges
+from docs.console import UUID
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "test-your-handlers.md"
 FILE = re.compile(r"(?<=```)(?:python|ini)\n# (\S+)\n.*?(?=^```)", re.DOTALL | re.MULTILINE)
@@ -59,15 +59,6 @@ def test_all_tests_of_the_guide_pass(guide: str, shell: Shell) -> None:
     ran = shell("pytest -q")
     assert ran.returncode == 0, ran.stdout
     assert f"{tests} passed" in ran.stdout
-
-
-def test_every_console_block_shows_what_happens(guide: str, shell: Shell) -> None:
-    shown = [exchange for block in BLOCK.findall(guide) for exchange in exchanges(block)]
-    assert len(shown) == 2
-    for exchange in shown:
-        ran = shell(exchange.command)
-        printed = ran.stderr if exchange.command.startswith("python -m unittest") else ran.stdout
-        assert comparable(printed) == comparable(exchange.output)
 
 
 def test_the_message_of_a_failed_assertion_is_as_shown(guide: str, shell: Shell) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,30 +70,50 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running_dev(**settings: str) -> Generator[Running]:
+    with new_home() as home:
+        running = start([*JOBYARD, "dev"], home, free_port(), **settings)
+        try:
+            eventually(lambda: is_ready(running), "the API is ready", 60)
+            yield running
+        finally:
+            running.stop()
+
+
+@contextlib.contextmanager
+def new_home() -> Generator[Path]:
     # As root PostgreSQL runs as `nobody`, who cannot reach below pytest's own folders.
     home = Path(tempfile.mkdtemp(prefix="jobyard-e2e-"))
     home.chmod(0o755)
-    port = free_port()
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("JOBYARD_", "DATABASE_"))
-    }
-    url = f"http://localhost:{port}"
-    environment = kept | {"JOBYARD_HOME": str(home), "PORT": str(port), "JOBYARD_URL": url} | settings
-    output = home / "output"
-    with output.open("w") as out:
-        process = subprocess.Popen(
-            [*JOBYARD, "dev"], env=environment, stdout=out, stderr=out, text=True, start_new_session=True
-        )
-    running = Running(url, home, process, environment, output)
     try:
-        eventually(lambda: _is_ready(running), "the API is ready", 60)
-        yield running
+        yield home
     finally:
-        running.stop()
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _is_ready(running: Running) -> bool:
+def start(
+    command: Sequence[str], home: Path, port: int, folder: Path | None = None, **settings: str
+) -> Running:
+    """A process that serves the API at this port, e.g. `jobyard dev`, in this folder; not yet ready."""
+    url = f"http://localhost:{port}"
+    places = {"JOBYARD_HOME": str(home), "PORT": str(port), "JOBYARD_URL": url}
+    environment = without_settings(os.environ) | places | settings
+    output = home / "output"
+    with output.open("w") as out:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=out, stderr=out, text=True, start_new_session=True
+        )
+    return Running(url, home, process, environment, output)
+
+
+def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(("JOBYARD_", "DATABASE_")) and name not in ("HOST", "PORT")
+    }
+
+
+def is_ready(running: Running) -> bool:
     assert running.process.poll() is None, running.output.read_text()
     with contextlib.suppress(httpx.HTTPError):
         return httpx.get(f"{running.url}/readyz", trust_env=False).is_success
