@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from docs.pages import ROOT
 from jobyard.store.embedded.programs import find_programs
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -133,6 +134,7 @@ class Console:
         self.shown_for |= {
             str(self.folder): SHOWN_FOLDER,
             sys.prefix: f"{SHOWN_FOLDER}/.venv",
+            str(ROOT): f"{SHOWN_FOLDER}/jobyard",
             socket.gethostname() + ":": SHOWN_HOST + ":",
         }
 
