@@ -26,7 +26,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run psql migrate up down logs check format-check format lint types contract test soak bench docs lock clean install
+.PHONY: help run psql migrate up down logs check format-check format lint types contract test soak bench docs site lock clean install
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ bench: $(RUN) $(PACKAGE) ## Measure this machine: SCENARIO=create, drain, life, 
 docs: $(DEV) $(PACKAGE) ## Draw the parts of docs/ that the code says
 	@$(PYTHON_IN_VENV) scripts/document.py
 
+site: $(TOOLS) ## Build the documentation as a site, in site/index.html; a broken link is a failure
+	@$(TOOLS_VENV)/bin/mkdocs build --strict --quiet
+
 install: $(DEV) $(TOOLS) $(PACKAGE) ## Install all that the other commands need
 
 lock: $(DEV) ## Pin what pyproject.toml names, with hashes, in requirements/; UPGRADE=1 takes newer releases
@@ -89,7 +92,7 @@ lock: $(DEV) ## Pin what pyproject.toml names, with hashes, in requirements/; UP
 	@$(LOCK:pyproject.toml=) --group tools --constraint requirements/dev.txt --output-file requirements/tools.txt
 
 clean: ## Remove .venv, caches and build output; the data of `make run` stays
-	rm -rf $(VENV) $(TOOLS_VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(TOOLS_VENV) build dist site src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PYTHON_IN_VENV):

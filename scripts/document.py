@@ -1,5 +1,4 @@
-"""Writes the parts of docs/ that the code says: the drawn states, the layout, settings, commands, metrics, log events.
-`make docs` runs it.
+"""Writes the parts of docs/ that the code says. `make docs` runs it.
 
 A part stands between `<!-- begin NAME -->` and `<!-- end NAME -->`; everything around it is written by people.
 """
@@ -11,15 +10,17 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import Field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import drawing
 import typer
+from reference import errors, http, python
 
 from jobyard.cli import app
 from jobyard.cli.endings import MEANINGS
 from jobyard.config import Settings
-from jobyard.domain.lifecycle import MOVES, Cause, Status, is_final
 from jobyard.telemetry import LogEvent
 from jobyard.telemetry.instruments import ROLES
 from jobyard.telemetry.metrics import METRICS
@@ -55,15 +56,6 @@ PARTS = {
 """The parts of the package along the data's way, from the caller to the roots. A file says itself what it is."""
 
 FOLDERS_OF_SQL = {"sql": "a statement a file, named by its verb", "migrations": "numbered, append-only"}
-
-
-def states() -> str:
-    """The table of moves as a Mermaid diagram."""
-    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {Status.PENDING} : create"]
-    for (start, end), causes in MOVES.items():
-        lines.append(f"    {start} --> {end} : {', '.join(cause for cause in Cause if cause in causes)}")
-    lines += [f"    {status} --> [*]" for status in Status if is_final(status)]
-    return "\n".join([*lines, "```"])
 
 
 def layout() -> str:
@@ -191,7 +183,14 @@ def log_events() -> str:
 
 
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
-    "docs/explanation/architecture.md": {"states": states, "layout": layout},
+    "docs/explanation/architecture.md": {"layout": layout},
+    "docs/reference/errors.md": {"problems": errors.problems, "reasons": errors.reasons},
+    "docs/reference/http.md": {"routes": http.routes, "shapes": http.shapes},
+    "docs/reference/python.md": {
+        "jobyard": partial(python.names_of, "jobyard"),
+        "jobyard.client": partial(python.names_of, "jobyard.client"),
+        "jobyard.testing": partial(python.names_of, "jobyard.testing"),
+    },
     "docs/reference/settings.md": {"settings": settings},
     "docs/reference/cli.md": {"exit codes": exit_codes, "commands": commands},
     "docs/reference/log-events.md": {"log events": log_events},
@@ -199,8 +198,14 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
 }
 
 
+DRAWINGS: dict[str, Callable[[], str]] = {"docs/explanation/states.svg": drawing.states}
+"""Files that are made as a whole."""
+
+
 def documented(name: str) -> str:
     """The text of this document as it should be."""
+    if name in DRAWINGS:
+        return DRAWINGS[name]()
     text = (ROOT / name).read_text(encoding="utf-8")
     for block, make in BLOCKS[name].items():
         begin, end = f"<!-- begin {block} -->", f"<!-- end {block} -->"
@@ -213,7 +218,7 @@ def documented(name: str) -> str:
 
 
 def main() -> None:
-    for name in BLOCKS:
+    for name in [*BLOCKS, *DRAWINGS]:
         text = documented(name)
         if text != (ROOT / name).read_text(encoding="utf-8"):
             (ROOT / name).write_text(text, encoding="utf-8")

@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -19,11 +20,16 @@ from jobyard.config import Settings
 from jobyard.domain.lifecycle import MOVES, Status
 
 ROOT = Path(__file__).resolve().parents[2]
+SVG = "{http://www.w3.org/2000/svg}"
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 EMBEDDED = "To run without a PostgreSQL of your own (extra `embedded`)"
 OTEL = "To send traces (extra `otel`)"
 GENERATED = [
     "docs/explanation/architecture.md",
+    "docs/explanation/states.svg",
+    "docs/reference/errors.md",
+    "docs/reference/http.md",
+    "docs/reference/python.md",
     "docs/reference/settings.md",
     "docs/reference/cli.md",
     "docs/reference/log-events.md",
@@ -57,6 +63,7 @@ def groups() -> dict[str, list[str]]:
 @pytest.fixture
 def document(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """scripts/document.py."""
+    monkeypatch.syspath_prepend(ROOT / "scripts")
     spec = importlib.util.spec_from_file_location("document", ROOT / "scripts" / "document.py")
     assert spec is not None
     assert spec.loader is not None
@@ -89,9 +96,12 @@ def test_the_command_line_is_documented_with_every_command_option_and_exit_code(
 
 
 def test_the_drawing_has_every_move_with_every_cause_and_no_other(document: ModuleType) -> None:
+    drawing = ElementTree.fromstring(document.DRAWINGS["docs/explanation/states.svg"]())
     drawn = {
-        (Status(start), Status(end)): set(causes.split(", "))
-        for start, end, causes in re.findall(r"^ *(\w+) --> (\w+) : (.+)$", document.states(), re.MULTILINE)
+        tuple(map(Status, group.attrib["id"].split("-"))): {
+            cause for line in group.iter(f"{SVG}tspan") for cause in (line.text or "").split(", ")
+        }
+        for group in drawing.iter(f"{SVG}g")
     }
     assert drawn == {move: set(causes) for move, causes in MOVES.items()}
 

@@ -78,12 +78,12 @@ def _operation(document: Object, path: str, method: str, operation: Object) -> s
     return (
         f"<section id={operation['operationId']}><h3>{_method(method)} <code>{escape(path)}</code></h3>"
         f"<p><strong>{escape(operation['summary'])}.</strong> {_prose(operation['description'])}</p>"
-        f"<div class=example><button class=copy hidden>Copy</button><pre>{escape(_curl(path, method, example))}</pre></div>"
+        f"<div class=example><button class=copy hidden>Copy</button><pre>{escape(curl(path, method, example))}</pre></div>"
         f"{_parameters(operation['parameters'])}{body}{_answers(document, operation['responses'])}</section>"
     )
 
 
-def _curl(path: str, method: str, example: Object | None) -> str:
+def curl(path: str, method: str, example: Object | None) -> str:
     address = f"http://localhost:3000{path.replace('{id}', '$ID')}"
     if example is None:
         return f"curl {address}"
@@ -95,7 +95,7 @@ def _parameters(parameters: Sequence[Object]) -> str:
         [
             f"<code>{escape(parameter['name'])}</code>",
             parameter["in"],
-            escape(_kind(parameter["schema"])),
+            escape(json_type(parameter["schema"])),
             _prose(parameter.get("description", "")),
         ]
         for parameter in parameters
@@ -126,9 +126,9 @@ def _shape(document: Object, ref: Object, title: str, *, opened: bool = False) -
     rows = [
         [
             f"<code>{escape(field)}</code>{' *' if opened and field in shape.get('required', ()) else ''}",
-            escape(_kind(schema)),
+            escape(json_type(schema)),
             f"<code>{escape(json.dumps(schema['default']))}</code>" if opened and "default" in schema else "",
-            _prose(_about(schema)),
+            _prose(about(schema)),
         ]
         for field, schema in shape["properties"].items()
     ]
@@ -139,19 +139,19 @@ def _shape(document: Object, ref: Object, title: str, *, opened: bool = False) -
     )
 
 
-def _about(schema: Object) -> str:
+def about(schema: Object) -> str:
     return next(
         (part["description"] for part in (schema, *schema.get("anyOf", ())) if "description" in part), ""
     )
 
 
-def _kind(schema: Object) -> str:
+def json_type(schema: Object) -> str:
     if "$ref" in schema:
         return schema["$ref"].rpartition("/")[2]
     if "anyOf" in schema:
-        return " or ".join(_kind(part) for part in schema["anyOf"])
+        return " or ".join(json_type(part) for part in schema["anyOf"])
     if schema.get("type") == "array":
-        return f"list of {_kind(schema.get('items', {}))}{_bounds(schema, 'minItems', 'maxItems')}"
+        return f"list of {json_type(schema.get('items', {}))}{_bounds(schema, 'minItems', 'maxItems')}"
     kind = schema.get("format") or schema.get("type") or "any JSON"
     characters = _bounds(schema, "minLength", "maxLength")
     return f"{kind}{characters and f'{characters} characters'}{_bounds(schema, 'minimum', 'maximum')}"

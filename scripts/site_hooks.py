@@ -1,0 +1,20 @@
+"""What the site has beside docs/: the two documents at the root of the repository, their links turned to where they are
+read. Called by mkdocs (`hooks` in mkdocs.yml)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+AT_THE_ROOT = ("CONTRIBUTING.md", "CHANGELOG.md")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    root = Path(config.docs_dir).parent
+    for name in AT_THE_ROOT:
+        text = (root / name).read_text(encoding="utf-8")
+        files.append(File.generated(config, name, content=re.sub(r"\]\(docs/", "](", text)))
+    return files
