@@ -60,7 +60,8 @@ def _codes(operation: Object) -> dict[str, str]:
 
 def _links(codes: dict[str, str], wanted: Iterable[str]) -> str:
     return ", ".join(
-        f"{codes[code]} [`{code}`](errors.md#{code})" for code in sorted(wanted, key=lambda code: (codes[code], code))
+        f"{codes[code]} [`{code}`](errors.md#{code})"
+        for code in sorted(wanted, key=lambda code: (codes[code], code))
     )
 
 
