@@ -55,7 +55,10 @@ def document(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["docs/architecture.md", "docs/settings.md", "docs/reference/log-events.md", "docs/reference/metrics.md"])
+@pytest.mark.parametrize(
+    "name",
+    ["docs/architecture.md", "docs/settings.md", "docs/reference/log-events.md", "docs/reference/metrics.md"],
+)
 def test_what_is_made_from_the_code_is_current(document: ModuleType, name: str) -> None:
     assert (ROOT / name).read_text(encoding="utf-8") == document.documented(name), "run `make docs`"
 
