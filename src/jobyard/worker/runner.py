@@ -206,10 +206,10 @@ class Runner:
         del slots.running[running.claimed.lease]
         slots.count_ended(self._clock.now())
         ending = None if running.ended is Ended.BY_LEASE_LOSS else self._ending(running, outcome)
-        if running.span is not None:
-            running.span.end(ending and ending.change, outcome)
         if ending is not None:
             self._on_end(ending)
+        if running.span is not None:
+            running.span.end(ending and ending.change, outcome)
         self.start_waiting()
         if not slots.running:
             self._all_over.set()

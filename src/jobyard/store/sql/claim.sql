@@ -30,6 +30,6 @@ WITH taken AS (
 )
 SELECT job, seq AS lease, lane, run, attempt + 1 AS attempt, crashes, type, queue, payload, timeout_seconds,
        max_attempts, backoff_base, backoff_cap, tags, metadata, trace, created_at,
-       extract(epoch FROM now() - since)::float8 AS waited,
+       date_part('epoch', now() - since) AS waited,
        CASE WHEN attempt > 0 THEN (SELECT max(a.lease) FROM jobyard.attempt a WHERE a.job = wanted.job) END AS previous
 FROM wanted;
