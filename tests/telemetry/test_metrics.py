@@ -198,7 +198,9 @@ async def test_creates_and_requests_are_counted_by_kind_and_by_route(site: Site)
 
 async def test_a_client_that_leaves_before_its_answer_is_counted_as_gone(site: Site) -> None:
     job = await site.add()
-    async with site.raw(f"GET /api/jobs/{job} HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=30\r\n\r\n".encode()):
+    async with site.raw(
+        f"GET /api/jobs/{job} HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=30\r\n\r\n".encode()
+    ):
         await until(lambda: len(site.app.waiters) == 1)
         assert value(await scraped(site), "jobyard_requests_waiting") == 1
     gone = ("/api/jobs/{id}", "GET", "gone")
