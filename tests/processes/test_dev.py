@@ -19,7 +19,9 @@ ENDS_WITHIN_SECONDS = 9.0
 def role_pids(dev: Program) -> dict[str, int]:
     """The supervisor's children by role."""
     children = (pid for pid in pids() if parent_of(pid) == dev.pid and runs(pid))
-    return {Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[3].decode(): pid for pid in children}
+    lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in children}
+    # Of one that has just ended nothing is left to read.
+    return {line[3].decode(): pid for pid, line in lines.items() if len(line) > 3}
 
 
 def left_in(home: Path) -> list[int]:

@@ -61,12 +61,10 @@ def passed(run: subprocess.CompletedProcess[str], count: int) -> bool:
     return f"{count} passed" in run.stdout
 
 
-def test_plain_tests_and_coroutines_use_the_same_fixture(run_pytest: RunPytest) -> None:
-    assert passed(run_pytest("-q -p no:xdist", PROJECT, JOBYARD_KEY="secret"), 4)
-
-
-def test_under_xdist_each_worker_has_a_database_of_its_own(run_pytest: RunPytest) -> None:
-    assert passed(run_pytest("-q -n 2", PROJECT), 4)
+def test_plain_tests_and_coroutines_use_the_same_fixture_and_each_worker_of_xdist_a_database_of_its_own(
+    run_pytest: RunPytest,
+) -> None:
+    assert passed(run_pytest("-q -n 2", PROJECT, JOBYARD_KEY="secret"), 4)
 
 
 def test_it_needs_no_pytest_asyncio_and_takes_the_handlers_from_the_environment(

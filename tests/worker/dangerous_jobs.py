@@ -52,3 +52,11 @@ async def leave(payload: str) -> None:
 def leave_in_a_thread(payload: str) -> None:
     assert threading.current_thread() is not threading.main_thread()
     raise {"exit": SystemExit, "interrupt": KeyboardInterrupt}[payload](0)
+
+
+@handler("tell-all")
+async def tell_all(payload: str) -> str:
+    """Whatever it is given, it logs nothing, and tells it in a result or an error."""
+    if payload.startswith("fail"):
+        raise ValueError(f"cannot use {payload}")
+    return payload

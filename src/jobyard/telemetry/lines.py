@@ -18,7 +18,8 @@ SHORTEST_SECRET = 8
 HIDDEN = "***"
 TRACEBACK = "exception"
 
-_PASSWORD_IN_ADDRESS = re.compile(r"([a-z][\w+.-]*://[^\s:/@]*):[^\s]*@", re.IGNORECASE)
+# Bounded: a value is anybody's, and looking through it must not take longer than its length.
+_PASSWORD_IN_ADDRESS = re.compile(r"(?<=://)([^\s:/@]{0,256}):\S{1,256}@")
 _PASSWORD_OPTION = re.compile(r"(password=)[^&\s'\"]+", re.IGNORECASE)
 
 Facts = MutableMapping[str, Any]

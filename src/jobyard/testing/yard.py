@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing
 from datetime import datetime, timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, Unpack
 from uuid import UUID
@@ -36,6 +37,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 ATTEMPTS_UNTIL_IDLE = 1000
 """More than a test means to run: beyond it a job is taken for one that creates itself again and again."""
+
+LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+"""Where jobs of type `http` may call beside public addresses: the servers that a test starts."""
 
 
 class YardError(Exception):
@@ -210,7 +214,8 @@ class Yard:
 
     def _handlers(self) -> Handlers:
         """This test's own, those of all modules imported so far, and the built-in ones."""
-        return self._own.merged(load_handlers(Settings(), self._mailer()))
+        settings = Settings(outbound_allow=LOOPBACK)
+        return self._own.merged(load_handlers(settings, self._mailer()))
 
     def _mailer(self) -> Mailer:
         return Mailer(None, self._settings.smtp_from, self._outbox)

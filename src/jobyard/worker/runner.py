@@ -221,10 +221,10 @@ class Runner:
             metrics.LEASES_LOST.add()
         else:
             ending = self._ending(running, outcome, now - running.started)
-        if running.span is not None:
-            running.span.end(ending and ending.change, outcome)
         if ending is not None:
             self._on_end(ending)
+        if running.span is not None:
+            running.span.end(ending and ending.change, outcome)
         self.start_waiting()
         if not slots.running:
             self._all_over.set()
