@@ -16,5 +16,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     root = Path(config.docs_dir).parent
     for name in AT_THE_ROOT:
         text = (root / name).read_text(encoding="utf-8")
-        files.append(File.generated(config, name, content=re.sub(r"\]\(docs/", "](", text)))
+        files.append(File.generated(config, name, content=_for_the_site(text)))
     return files
+
+
+def _for_the_site(text: str) -> str:
+    """Links into docs/ lead on; what is no page is only named."""
+    return re.sub(r"\[([^]]+)\]\((?!docs/|\w+:)[^)]+\)", r"\1", text).replace("](docs/", "](")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from html import escape
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -11,4 +13,9 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return re.sub(r"`[^`]*\|[^`]*`", _code_with_a_bar, " ".join(text.split()))
+
+
+def _code_with_a_bar(code: re.Match[str]) -> str:
+    """GitHub and the site agree on no way to write a bar in a code span of a table."""
+    return f"<code>{escape(code[0][1:-1], quote=False).replace('|', '&#124;')}</code>"

@@ -45,6 +45,7 @@ TESTS_OF_THE_READER = {
 SOON = timedelta(seconds=1)
 NEEDS_A_YARD = re.compile(r"\b(?:curl|jobyard|psql)\b|localhost:3000|^SELECT", re.MULTILINE)
 CALLS_ONLY = re.compile(r"(?:curl (?:[^\n]|\\\n)*http://localhost:3000(?:[^\n]|\\\n)*\n)+")
+RUNS_TESTS = re.compile(r"pytest |python -m unittest ")
 HANDLER = re.compile(r"^@(?:\w+\.)?handler\(", re.MULTILINE)
 
 
@@ -105,6 +106,8 @@ class Reader:
         return output
 
     def be_ready_for(self, command: str) -> None:
+        if RUNS_TESTS.match(command):
+            self.console.environment["JOBYARD_TEST_DATABASE_URL"] = self.new_database()
         if self.running is None and NEEDS_A_YARD.search(command):
             self.start_quietly()
         if self.running is not None:
