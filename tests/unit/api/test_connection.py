@@ -43,7 +43,7 @@ class Wire(asyncio.Transport):
 
 @pytest.fixture
 async def connection() -> Connection:
-    async def app(*_: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError("there is no request")
 
     config = uvicorn.Config(app, log_config=None, lifespan="off")
