@@ -171,7 +171,7 @@ def test_the_facts_of_an_attempt() -> None:
 
 async def test_what_the_http_server_has_to_say_comes_out_in_the_same_stream() -> None:
     class Broken:
-        async def __call__(self, *_: object) -> None:
+        async def __call__(self, scope: object, receive: object, send: object) -> None:
             raise RuntimeError("boom")
 
         async def drain(self) -> None: ...
