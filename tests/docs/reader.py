@@ -42,6 +42,7 @@ TESTS_OF_THE_READER = {
     # He has the plugins that the page names, and not those of this project.
     "PYTEST_ADDOPTS": "-p no:cacheprovider -p no:xdist -o asyncio_default_fixture_loop_scope=function"
 }
+SETTING_OF = {"--app": "JOBYARD_APP", "--concurrency": "JOBYARD_CONCURRENCY"}
 SOON = timedelta(seconds=1)
 NEEDS_A_YARD = re.compile(r"\b(?:curl|jobyard|psql)\b|localhost:3000|^SELECT", re.MULTILINE)
 CALLS_ONLY = re.compile(r"(?:curl (?:[^\n]|\\\n)*http://localhost:3000(?:[^\n]|\\\n)*\n)+")
@@ -58,6 +59,10 @@ class Reader:
 
     port: int
     new_database: Callable[[], str]
+    is_thorough: bool
+    """`make run` is the real one, and not what stands in for it."""
+
+    database: str | None = None
     running: Running | None = None
     wrong: list[str] = field(default_factory=list[str])
     """What was not as the page shows it."""
@@ -109,24 +114,27 @@ class Reader:
         if RUNS_TESTS.match(command):
             self.console.environment["JOBYARD_TEST_DATABASE_URL"] = self.new_database()
         if self.running is None and NEEDS_A_YARD.search(command):
-            self.start_quietly()
+            self.start_cheaply({"JOBYARD_APP": self.modules[0]} if self.modules else {})
+            assert self.is_up(), self.running and self.running.output.read_text()
         if self.running is not None:
             self.wait_until_quiet()
 
-    def start_quietly(self) -> None:
-        """All of Jobyard for a page that does not start it itself, in the cheapest way."""
-        app = {"JOBYARD_APP": self.modules[0]} if self.modules else {}
-        database = {"DATABASE_URL": self.new_database()}
-        self.launch([sys.executable, str(ONE_PROCESS)], app | database)
-        assert self.running is not None
-        assert self.is_up(), self.running.output.read_text()
-        self.console.environment |= database
-        self.console.shown_for[database["DATABASE_URL"]] = SHOWN_DATABASE
+    def start_cheaply(self, settings: dict[str, str]) -> None:
+        """All of Jobyard in one process, on a database of the server that the run shares."""
+        self.database = self.database or self.new_database()
+        self.launch([sys.executable, str(ONE_PROCESS)], settings | {"DATABASE_URL": self.database})
+        self.console.environment["DATABASE_URL"] = self.database
+        self.console.shown_for[self.database] = SHOWN_DATABASE
 
     def start(self, exchange: Exchange, settings: dict[str, str], options: list[str]) -> str:
         """What it prints; the page shows the lines of it that matter."""
-        self.console.environment.pop("DATABASE_URL", None)
-        self.launch([*JOBYARD, "dev", *options], settings)
+        if self.is_thorough:
+            self.launch([*JOBYARD, "dev", *options], settings)
+        else:
+            self.start_cheaply(
+                settings
+                | {SETTING_OF[name]: value for name, value in zip(options[::2], options[1::2], strict=True)}
+            )
         assert self.running is not None
         if self.is_up():
             return self.visible(exchange, self.running.output)
@@ -239,7 +247,9 @@ def _variables_or_sections(text: str) -> None:
 
 
 @contextlib.contextmanager
-def reader(folder: Path, blocks: list[Block], new_database: Callable[[], str]) -> Generator[Reader]:
+def reader(
+    folder: Path, blocks: list[Block], new_database: Callable[[], str], *, is_thorough: bool = False
+) -> Generator[Reader]:
     modules = [
         block.title.removesuffix(".py")
         for block in blocks
@@ -254,7 +264,7 @@ def reader(folder: Path, blocks: list[Block], new_database: Callable[[], str]) -
             | {"JOBYARD_HOME": str(home), "JOBYARD_URL": url}
         )
         console = Console(folder, environment, {url: SHOWN_URL, str(home): SHOWN_HOME})
-        reading = Reader(home, console, modules, port, new_database)
+        reading = Reader(home, console, modules, port, new_database, is_thorough)
         try:
             yield reading
         finally:

@@ -23,7 +23,10 @@ def test_every_block_of_a_page_does_what_it_shows(
 ) -> None:
     text = page.read_text(encoding="utf-8")
     blocks = blocks_of(text)
-    with reader(tmp_path, blocks, lambda: request.getfixturevalue("database")) as reading:
+    is_front_door = page.name == "README.md"
+    with reader(
+        tmp_path, blocks, lambda: request.getfixturevalue("database"), is_thorough=is_front_door
+    ) as reading:
         seen = reading.read(blocks)
     if reading.wrong and os.environ.get("JOBYARD_RENEW_DOCS"):
         page.write_text(renewed(text, seen), encoding="utf-8")
