@@ -38,6 +38,10 @@ class _Child:
     process: asyncio.subprocess.Process
     started: float = field(default_factory=time.monotonic)
 
+    @property
+    def is_steady(self) -> bool:
+        return time.monotonic() - self.started > STEADY_SECONDS
+
 
 class Dev:
     """Runs all roles until told to stop; then all of them end, and the data stays."""
@@ -165,7 +169,9 @@ class Dev:
             code = await child.process.wait()
             if stop.is_set():
                 return
-            failures = 1 if time.monotonic() - child.started > STEADY_SECONDS else failures + 1
+            if code == FAILED and not failures and not child.is_steady:
+                raise StartError(f"the {role} process ended before it had started; see above")
+            failures = 1 if child.is_steady else failures + 1
             if failures > 5:
                 raise StartError(
                     f"the {role} process ended {failures} times in a row, last with code {code}; see above"

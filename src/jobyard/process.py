@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -63,7 +64,10 @@ def _stop_with_supervisor(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) 
         # Unbuffered: a thread that holds the buffer's lock would break the interpreter's end.
         while os.read(sys.stdin.fileno(), 1024):
             pass
-        loop.call_soon_threadsafe(stop.set)
+        with contextlib.suppress(
+            RuntimeError
+        ):  # the process was told to stop by a signal too, and is nearly gone
+            loop.call_soon_threadsafe(stop.set)
 
     threading.Thread(target=wait_for_end_of_input, name="supervisor watch", daemon=True).start()
 

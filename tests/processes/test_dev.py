@@ -128,5 +128,6 @@ def test_a_process_that_never_starts_well_ends_the_whole_with_its_reason(home: P
     )
     assert ended.returncode == 1
     assert "there is no module 'no_such_module'" in ended.stderr
-    assert "the worker process ended" in ended.stderr.splitlines()[-1]
+    assert "the worker process ended before it had started" in ended.stderr.splitlines()[-1]
+    assert ended.stderr.count("there is no module") == 1, "it is not tried again"
     assert left_in(home) == []

@@ -50,7 +50,10 @@ def _print_attempts(found: list[Attempt], *, traceback: bool) -> None:
     from jobyard.cli.table import print_table
 
     if not print_table(ATTEMPT_COLUMNS, (attempt_row(it, traceback=traceback) for it in found)):
-        complain("no attempt yet: no worker has taken the job; `jobyard queues` shows who could")
+        complain(
+            "no attempt yet: the job waits for its time or for a worker; `jobyard watch ID` shows when it is due, "
+            "`jobyard queues` who could run it"
+        )
     elif not traceback and any(it.error is not None for it in found):
         complain("--traceback shows each error in full")
 

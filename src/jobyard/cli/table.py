@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from textwrap import indent
+from textwrap import indent, wrap
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -22,6 +22,7 @@ NARROWEST = 4
 MEASURED_ROWS = 1_000
 """So many rows say how wide the columns are; a longer table is printed as it comes."""
 INDENT = "  "
+NOTE_LINES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`styles` by column title; `note` is a line of its own beneath, `block` the same with all its lines whole."""
+    """`styles` by column title; `note` stands beneath, on a few lines at most, `block` the same with all its lines whole."""
 
     cells: Sequence[str]
     styles: dict[str, str]
@@ -67,10 +68,15 @@ def lines(columns: Sequence[Column], rows: Iterable[Row], width: int) -> Iterato
     for row in chain(measured, map(_escaped, rows)):
         line = _line(columns, row.cells, widths, row.styles)
         if row.note:
-            line.append("\n" + INDENT + shortened(row.note, width - len(INDENT)), "dim")
+            line.append("\n" + indent(_wrapped(row.note, width - len(INDENT)), INDENT), "dim")
         if row.block:
             line.append("\n" + indent(row.block, INDENT) + "\n", "dim")
         yield line
+
+
+def _wrapped(note: str, width: int) -> str:
+    """On as many lines as it needs, within a bound: its end is often where it says what to do."""
+    return "\n".join(wrap(shortened(note, (NOTE_LINES - 1) * width), width))
 
 
 def shortened(text: str, width: int) -> str:

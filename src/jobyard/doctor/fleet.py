@@ -37,7 +37,7 @@ async def workers(patient: Patient) -> list[Finding]:
     return [
         warning(
             "workers",
-            f"{jobs:,} jobs of type {type!r} wait, and no worker knows that type",
+            f"{jobs:,} {'job' if jobs == 1 else 'jobs'} of type {type!r} ready, and no worker knows that type",
             "start a worker whose --app has a handler for it",
         )
         for type, jobs in sorted(waiting.items())

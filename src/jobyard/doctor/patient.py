@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import asyncpg
 
@@ -33,17 +34,17 @@ async def reached(settings: Settings) -> AsyncGenerator[Patient]:
     try:
         connection = await connect(direct_url, hot=False, name="jobyard doctor")
     except (*GONE, asyncpg.PostgresError, ValueError) as trouble:
-        raise StartError(_unreachable(direct_url, own, why(trouble))) from trouble
+        raise StartError(_unreachable(direct_url, settings.home if own else None, why(trouble))) from trouble
     try:
         yield Patient(settings, connection, url, direct_url)
     finally:
         connection.terminate()
 
 
-def _unreachable(url: str, own: bool, trouble: str) -> str:
-    if own:
+def _unreachable(url: str, home: Path | None, trouble: str) -> str:
+    if home:
         return (
-            "DATABASE_URL is not set, and the PostgreSQL of `jobyard dev` does not run on this machine; set "
-            "DATABASE_URL to the database to look at, or start `jobyard dev`"
+            f"DATABASE_URL is not set, and no PostgreSQL of `jobyard dev` runs in {home}; set DATABASE_URL to the "
+            "database to look at, set JOBYARD_HOME to the folder that `jobyard dev` was started with, or start it"
         )
     return f"cannot reach PostgreSQL at {without_password(url)} ({trouble}); check the address and that the server runs"

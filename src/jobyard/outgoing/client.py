@@ -18,7 +18,7 @@ import httpx
 
 from jobyard.outgoing.address import host_of, literal, read_url, shown
 from jobyard.outgoing.errors import AddressRefused, Unanswered
-from jobyard.outgoing.guard import Address, Guard, Network
+from jobyard.outgoing.guard import METADATA, Address, Guard, Network
 from jobyard.outgoing.lookup import Resolver
 
 CONNECT_SECONDS = 5.0
@@ -85,8 +85,7 @@ class Client:
         for address in addresses:
             if kind := self._guard.refusal(address):
                 raise AddressRefused(
-                    f"{shown(url)} is refused: {address} is not a public address ({kind}); "
-                    f"JOBYARD_OUTBOUND_ALLOW={address} would let it through"
+                    f"{shown(url)} is refused: {address} is not a public address ({kind}){_way_through(address, kind)}"
                 )
         return addresses
 
@@ -151,6 +150,11 @@ async def _closing_streams() -> AsyncGenerator[Trace]:
     finally:
         for stream in streams:
             await stream.aclose()
+
+
+def _way_through(address: Address, kind: str) -> str:
+    """How the operator would allow it; nobody is advised to open the keys of the machine to jobs."""
+    return "" if kind == METADATA else f"; JOBYARD_OUTBOUND_ALLOW={address} would let it through"
 
 
 async def _read(origin: str, answer: httpx.Response, max_body_bytes: int) -> Answer:

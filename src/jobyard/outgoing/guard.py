@@ -6,12 +6,15 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
+METADATA = "cloud metadata"
+"""Where a cloud gives a machine its credentials."""
+
 # By IANA's registries of special-purpose addresses; Python's `is_global` and its kin differ from release to release.
 # The first that fits names the reason, so the last IPv6 ranges (all but 2000::/3) hold whatever is left.
 _NOT_PUBLIC = {
     "loopback": "127.0.0.0/8 ::1/128",
     "unspecified": "0.0.0.0/8 ::/128",
-    "cloud metadata": "169.254.169.254/32 168.63.129.16/32 100.100.100.200/32 192.0.0.192/32 fd00:ec2::254/128",
+    METADATA: "169.254.169.254/32 168.63.129.16/32 100.100.100.200/32 192.0.0.192/32 fd00:ec2::254/128",
     "link-local": "169.254.0.0/16 fe80::/10",
     "private": "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 fc00::/7 fec0::/10",
     "carrier-grade NAT": "100.64.0.0/10",
