@@ -136,10 +136,10 @@ async def test_requests_ahead_of_their_answers_are_answered_in_order_up_to_a_bou
 
 @asynccontextmanager
 async def cut_within(seconds: float) -> AsyncIterator[None]:
-    """With twice the bound, as every promise in seconds is tested."""
+    """With twice the bound, as every promise in seconds is tested, and room for a busy machine."""
     started = time.monotonic()
     yield
-    assert time.monotonic() - started < 2 * (seconds + LATE) + 1
+    assert time.monotonic() - started < 2 * (seconds + LATE) + 5
 
 
 @pytest.mark.parametrize("start", [b"GET /", b"GET /healthz HTTP/1.1\r\nX: ", b"\r\n"])
@@ -207,9 +207,22 @@ async def test_an_idle_connection_is_used_again_while_it_may_be(pool: Pool):
             await asyncio.sleep(0.2)
 
 
+async def test_a_head_may_begin_just_before_the_connection_would_have_ended(pool: Pool):
+    async with serving(pool, idle_timeout_seconds=1) as site, site.raw(HEALTH) as client:
+        assert await statuses(client, 1) == [200]
+        await asyncio.sleep(0.4)
+        client.writer.write(HEALTH[:-2])
+        await asyncio.sleep(0.8)
+        client.writer.write(HEALTH[-2:])
+        assert await statuses(client, 1) == [200]
+
+
 async def test_a_request_may_take_longer_than_an_idle_connection(pool: Pool):
     async with serving(pool, idle_timeout_seconds=0.3, head_timeout_seconds=0.3) as site:
-        waits = head("GET", f"/api/jobs/{await site.add()}", Prefer="wait=2")
+        # Not by the site's client, whose own connection ends as idle too.
+        async with site.raw(CREATE) as client:
+            job = json.loads((await client.answer())[2])["id"]
+        waits = head("GET", f"/api/jobs/{job}", Prefer="wait=2")
         async with site.raw(HEALTH + waits[:-2]) as client:
             assert await statuses(client, 1) == [200]
             client.writer.write(waits[-2:])
@@ -273,6 +286,12 @@ async def test_what_two_readers_would_read_differently_is_refused_and_so_is_all_
     assert await scene.count("job") == 0
 
 
+async def test_a_body_is_never_unpacked(site: Site):
+    packed = CHUNKED.replace(b"chunked", b"gzip, chunked")
+    async with site.raw(packed, IN_CHUNKS + b"0\r\n\r\n") as client:
+        await refused(client, 400, "bad_request")
+
+
 async def test_chunks_are_for_http_1_1(site: Site):
     async with site.raw(CHUNKED.replace(b"HTTP/1.1", b"HTTP/1.0"), IN_CHUNKS + b"0\r\n\r\n") as client:
         await refused(client, 400, "bad_request")
@@ -301,6 +320,13 @@ async def test_a_body_that_breaks_off_in_nonsense_is_refused_at_once_and_makes_n
         assert await statuses(client, 1) == [200]
         await refused(client, 400, "bad_request")
     assert await scene.count("job") == 0
+
+
+async def test_a_request_is_not_answered_twice_when_its_body_turns_out_to_be_nonsense(site: Site):
+    async with site.raw(head("GET", "/healthz", Transfer_Encoding="chunked")) as client:
+        assert await statuses(client, 1) == [200]
+        client.writer.write(b"nonsense\r\n")
+        assert await end(client) == b""
 
 
 async def test_what_was_asked_before_the_nonsense_is_answered_first(site: Site, scene: Scene):

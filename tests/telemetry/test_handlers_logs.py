@@ -6,12 +6,16 @@ import asyncio
 import logging
 import warnings
 
+import httpx
 import pytest
 import structlog
 
 from jobyard import telemetry
+from jobyard.api.server import Server
+from jobyard.config import Settings
 from jobyard.telemetry import LogEvent, logs
 from logged import logged
+from processes.program import free_port
 from worker.yard import MakeBench, claimed, until
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -163,3 +167,23 @@ def test_the_facts_of_an_attempt() -> None:
     assert logs.facts_of(attempt) == {
         "job": str(attempt.job), "attempt": 2, "type": "t", "queue": "default", "trace_id": TRACE.split("-")[1],
     }  # fmt: skip
+
+
+async def test_what_the_http_server_has_to_say_comes_out_in_the_same_stream() -> None:
+    class Broken:
+        async def __call__(self, scope: object, receive: object, send: object) -> None:
+            raise RuntimeError("boom")
+
+        async def drain(self) -> None: ...
+
+    settings, stop = Settings(port=free_port()), asyncio.Event()
+    with logged(python=True) as log:
+        serving = asyncio.create_task(Server(Broken(), settings).serve(stop))
+        async with httpx.AsyncClient(trust_env=False) as client:
+            await until(lambda: log.named("api.started"))
+            assert (await client.get(f"http://127.0.0.1:{settings.port}/")).status_code == 500
+        stop.set()
+        await serving
+    (said,) = log.named("app.log")
+    assert said["logger"] == "uvicorn.error"
+    assert "RuntimeError: boom" in said["exception"]

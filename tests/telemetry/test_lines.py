@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from jobyard import telemetry
+from jobyard.config import Settings
+from jobyard.dev import Dev
 from jobyard.telemetry import LogEvent
 from jobyard.telemetry.lines import LONGEST_TRACEBACK, LONGEST_VALUE, MOST_ITEMS
 from logged import logged
@@ -129,3 +131,8 @@ def test_the_level_says_the_least_that_is_told(level: str, told: str) -> None:
             tell(LogEvent.LISTENER_BACK)
         assert telemetry.detailed() is (level == "debug")
     assert [facts["level"][0] for facts in log.facts] == list(told)
+
+
+@pytest.mark.parametrize(("log", "of_its_processes"), [("auto", "console"), ("json", "json")])
+def test_dev_is_for_people_unless_told_otherwise(log: str, of_its_processes: str) -> None:
+    assert Dev(Settings(log=log))._environment("")["JOBYARD_LOG"] == of_its_processes

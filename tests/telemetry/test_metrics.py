@@ -7,6 +7,7 @@ import math
 import random
 import re
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,13 +24,16 @@ from jobyard.domain.job import LaneKey
 from jobyard.domain.lifecycle import Cause
 from jobyard.health import Pages, health_server
 from jobyard.loop import Loop
+from jobyard.maintain.retention import Retention
 from jobyard.maintain.sweep import Sweep
 from jobyard.store import dispatch
+from jobyard.store.database import open_pool
 from jobyard.store.lanes import Lanes
 from jobyard.store.sampling import Sample, TypeSample, take_sample
 from jobyard.telemetry import metrics
 from jobyard.telemetry.instruments import API, MAINTAIN, ROLES, SECONDS, WORKER, Kinds, Tally
 from processes.program import free_port
+from telemetry.yard_processes import closed_to_all
 from worker.yard import Yard, claimed, until
 
 pytestmark = pytest.mark.usefixtures("zeroed")
@@ -264,6 +268,44 @@ async def test_without_the_database_the_rest_is_shown_and_the_last_sample_kept(y
     assert value(samples, "jobyard_jobs", place="ready", queue="default", type="email") == 1
 
 
+async def test_creates_and_requests_that_wait_for_the_database_are_counted(yard: Yard) -> None:
+    async with serving(yard.pool) as site, yard.held("job"):
+        creating: list[asyncio.Task[httpx.Response]] = []
+        for flushes in (1, 2):
+            creating.append(asyncio.create_task(site.post()))
+            await until(lambda flushes=flushes: _blocked(yard, flushes))
+        creating += [asyncio.create_task(site.post()) for _ in range(3)]
+
+        async def three_wait() -> bool:
+            return value(await scraped(site), "jobyard_intake_waiting") == 3
+
+        await until(three_wait, "three wait behind two flushes")
+    await asyncio.gather(*creating)
+
+
+async def _blocked(yard: Yard, statements: int) -> bool:
+    return await yard.blocked() == statements
+
+
+async def test_who_waits_for_a_connection_of_the_pool_is_counted(database: str) -> None:
+    pool = await open_pool(database, size=1, hot=True)
+    async with serving(pool) as site:
+        async with pool.acquire():
+            asking = asyncio.create_task(site.get("/api/jobs"))
+            await until(lambda: metrics.POOL_WAITING.values[()] == 1)
+        assert (await asking).status_code == 200
+        samples = await scraped(site)
+        assert value(samples, "jobyard_database_connections_waiting") == 0
+        assert value(samples, "jobyard_database_connections_limit") == 1
+    await pool.close()
+
+
+async def test_a_process_that_drains_is_not_ready(site: Site) -> None:
+    await site.app.drain()
+    samples = await scraped(site)
+    assert (value(samples, "jobyard_ready"), value(samples, "jobyard_database_up")) == (0, 1)
+
+
 # Workers and maintainers
 
 
@@ -286,6 +328,7 @@ async def test_every_end_of_an_attempt_is_counted_by_its_cause(yard: Yard) -> No
     async with yard.working({"t": ends}) as working:
         await until(lambda: sum(metrics.ENDED.counts.values()) == 6)
         await working.idle(yard)
+        await until(lambda: ("listener",) in metrics.LOOP_SUCCESS.values)
         working.worker.show()
         samples = shown()
     counted = {
@@ -303,7 +346,8 @@ async def test_every_end_of_an_attempt_is_counted_by_its_cause(yard: Yard) -> No
 
 
 async def test_the_wait_is_from_ready_to_the_claim_by_the_databases_clock(yard: Yard) -> None:
-    async def ends() -> None: ...
+    async def ends() -> None:
+        await asyncio.sleep(0.05)
 
     await yard.add("t")
     await yard.db.execute("UPDATE jobyard.ready SET since = since - interval '50 seconds'")
@@ -316,7 +360,7 @@ async def test_the_wait_is_from_ready_to_the_claim_by_the_databases_clock(yard: 
     assert waited is not None
     assert ran is not None
     assert 50 <= waited < 80
-    assert ran < 10
+    assert 0.05 <= ran < 10
 
 
 async def test_a_lost_lease_and_a_time_limit_are_counted(yard: Yard) -> None:
@@ -342,6 +386,21 @@ async def test_a_lost_lease_and_a_time_limit_are_counted(yard: Yard) -> None:
     assert value(samples, "jobyard_attempts_ended_total", queue="default", type="t", cause="returned") is None
 
 
+async def test_the_leases_of_a_worker_that_expired_are_lost_whether_they_run_or_wait(yard: Yard) -> None:
+    async def hold() -> None:
+        await asyncio.sleep(60)
+
+    await yard.add("t", 3)
+    async with yard.working({"t": hold}, concurrency=4, lease=1.0):
+        await until(lambda: _in_flight(yard, 3))
+        await yard.db.execute("DELETE FROM jobyard.worker")
+        await until(lambda: metrics.LEASES_LOST.counts[()] == 3)
+
+
+async def _in_flight(yard: Yard, jobs: int) -> bool:
+    return await yard.count("active") == jobs
+
+
 async def test_what_a_sweep_takes_back_is_counted_by_kind_and_cause(yard: Yard) -> None:
     await yard.add("t", 2)
     worker = await dispatch.start_worker(yard.db, "gone", ["t"], 1, 30)
@@ -353,6 +412,16 @@ async def test_what_a_sweep_takes_back_is_counted_by_kind_and_cause(yard: Yard) 
     assert value(samples, "jobyard_attempts_ended_total", queue="default", type="t", cause="orphan") == 2
     assert value(samples, "jobyard_workers_expired_total") == 1
     assert value(samples, "jobyard_attempt_run_seconds_count", queue="default", type="t") is None
+
+
+async def test_what_retention_deletes_is_counted(yard: Yard) -> None:
+    async def ends() -> None: ...
+
+    await yard.add("t", 2)
+    async with yard.working({"t": ends}):
+        await yard.all_ended()
+    await Retention(yard.pool, SystemClock(), 0, 0).step()
+    assert value(shown(MAINTAIN), "jobyard_jobs_deleted_total") == 2
 
 
 async def test_a_stuck_thread_is_visible(make_bench: Any) -> None:
@@ -376,6 +445,24 @@ async def test_a_lost_listener_is_visible(yard: Yard) -> None:
         await until(lambda: metrics.LOOP_FAILURES.counts.get(("listener",)))
         working.worker.show()
         assert value(shown(), "jobyard_listener_up") == 0
+
+
+async def test_every_way_of_a_worker_to_the_database_tells_when_it_fails(
+    server: Callable[[str], str], yard: Yard
+) -> None:
+    go_on = asyncio.Event()
+
+    async def waits() -> None:
+        await go_on.wait()
+
+    await yard.add("t")
+    async with yard.working({"t": waits}, lease=1.0):
+        await until(lambda: yard.count("active"))
+        async with closed_to_all(server, yard):
+            go_on.set()
+            ways = {("claim",), ("settle",), ("heartbeat",), ("listener",)}
+            await until(lambda: ways <= metrics.LOOP_FAILURES.counts.keys())
+        await yard.all_ended()
 
 
 async def test_a_failing_loop_and_its_recovery_are_visible() -> None:

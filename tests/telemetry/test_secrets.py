@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from urllib.parse import quote
 
-import asyncpg
 import pytest
 
 from jobyard.config import Settings
 from processes.program import free_port
-from telemetry.yard_processes import KEY, yard_processes
+from telemetry.yard_processes import KEY, closed_to_all, yard_processes
 from worker.yard import Yard, until
 
 DATABASE_PASSWORD = "pass/of@the:database"
@@ -31,20 +29,6 @@ OF_JOBS = (
 PLANTED = (KEY, DATABASE_PASSWORD, quote(DATABASE_PASSWORD, safe=""), SMTP_PASSWORD, WRONG_KEY, *OF_JOBS)
 
 
-@asynccontextmanager
-async def closed_to_all(server: Callable[[str], str], yard: Yard) -> AsyncGenerator[None]:
-    """Nobody gets at the yard's database meanwhile, but the yard itself."""
-    name = await yard.db.fetchval("SELECT current_database()")
-    outside = await asyncpg.connect(server("postgres"))
-    try:
-        await outside.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-        await yard.terminate_sessions("jobyard%")
-        yield
-    finally:
-        await outside.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-        await outside.close()
-
-
 @pytest.mark.parametrize("style", ["json", "console"])
 async def test_nothing_that_is_secret_is_logged_or_shown(
     server: Callable[[str], str], yard: Yard, tmp_path: Path, style: str
@@ -53,6 +37,7 @@ async def test_nothing_that_is_secret_is_logged_or_shown(
     settings = {
         "JOBYARD_LOG": style,
         "JOBYARD_LOG_LEVEL": "debug",
+        "JOBYARD_METRICS_MAX_TYPES": "1",
         "JOBYARD_SMTP_URL": f"smtp://user:{SMTP_PASSWORD}@127.0.0.1:{free_port()}",
     }
     async with yard_processes(tmp_path, url, **settings) as processes:
@@ -69,6 +54,7 @@ async def test_nothing_that_is_secret_is_logged_or_shown(
             await create("tell-all", f"fail with {OF_JOBS[0]}", **tell),
             await create("tell-all", OF_JOBS[1], **tell),
             await create("tell-all", {"not": OF_JOBS[0]}),
+            await create("log-all", None),
             await create("email", {"to": "user@example.com", "subject": OF_JOBS[0]}),
         ]
         for number in range(3):
@@ -89,11 +75,14 @@ async def test_nothing_that_is_secret_is_logged_or_shown(
             await until(lambda role=role: processes.is_ready(role), f"{role} is ready again", 30)
         shown = [(await processes.metrics(role)).text for role in processes.ports]
         assert all("jobyard_ready 1.0" in text for text in shown)
+        others = 'jobyard_jobs_created_total{queue="other",type="other"} 2.0'
+        assert others in shown[0], "beyond the one type that has series of its own"
         refused = [
             await processes.metrics(role, Authorization=f"Bearer {WRONG_KEY}") for role in processes.ports
         ]
         assert [answer.status_code for answer in refused] == [401, 401, 401]
     said = processes.said
+    assert "the key is ***" in said, "what a handler logs itself"
     for event in (
         "job.created",
         "attempt.started",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import httpx
 
 from processes.program import Program, free_port, program
-from worker.yard import until
+from worker.yard import Yard, until
 
 KEY = "the-key-of-all-this-0451"
 
@@ -60,3 +61,17 @@ async def yard_processes(folder: Path, url: str, **settings: str) -> AsyncGenera
             for role in ports:
                 await until(lambda role=role: running.is_ready(role), f"{role} is ready", 60)
             yield running
+
+
+@asynccontextmanager
+async def closed_to_all(server: Callable[[str], str], yard: Yard) -> AsyncGenerator[None]:
+    """Nobody gets at the yard's database meanwhile, but the yard itself."""
+    name = await yard.db.fetchval("SELECT current_database()")
+    outside = await asyncpg.connect(server("postgres"))
+    try:
+        await outside.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        await yard.terminate_sessions("jobyard%")
+        yield
+    finally:
+        await outside.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        await outside.close()

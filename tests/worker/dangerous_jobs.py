@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import threading
@@ -60,3 +61,10 @@ async def tell_all(payload: str) -> str:
     if payload.startswith("fail"):
         raise ValueError(f"cannot use {payload}")
     return payload
+
+
+@handler("log-all")
+async def log_all() -> None:
+    logging.getLogger("shop").warning(
+        "the key is %s, the database %s", os.environ["JOBYARD_KEY"], os.environ["DATABASE_URL"]
+    )

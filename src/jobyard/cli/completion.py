@@ -17,12 +17,12 @@ PATIENCE_SECONDS = 1.0
 MOST_QUEUES = 1_000
 
 
-def queue_names(incomplete: str) -> list[str]:
-    return _offered({queue.name for queue in _queues()}, incomplete)
+def queue_names() -> list[str]:
+    return _offered({queue.name for queue in _queues()})
 
 
-def type_names(incomplete: str) -> list[str]:
-    return _offered({it.type for queue in _queues() for it in queue.types}, incomplete)
+def type_names() -> list[str]:
+    return _offered({it.type for queue in _queues() for it in queue.types})
 
 
 def _queues() -> list[Queue]:
@@ -35,6 +35,6 @@ def _queues() -> list[Queue]:
     return []
 
 
-def _offered(names: Iterable[str], incomplete: str) -> list[str]:
-    # They land in the shell's own words.
-    return sorted(name for name in names if name.startswith(incomplete) and name.isprintable())
+def _offered(names: Iterable[str]) -> list[str]:
+    # They land among the shell's own words.
+    return sorted(filter(str.isprintable, names))

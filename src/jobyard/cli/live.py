@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NoReturn
@@ -22,10 +22,8 @@ if TYPE_CHECKING:
     from jobyard.cli.outage import Outage
     from jobyard.client import Client, Job, Queue, Stats, Stream
 
-REFRESH_SECONDS = 1.0
 DRAWINGS_PER_SECOND = 4
 MOST_QUEUES = 100
-MOST_JOBS = 100
 
 
 @dataclass
@@ -86,15 +84,15 @@ class YardView:
         return Text("Ctrl-C ends", "dim") if failure is None else Text(escaped(str(failure)), "yellow")
 
 
-def show_yard(client: Client, jobs: Stream[Job], outage: Outage) -> NoReturn:
-    """Until Ctrl-C."""
+def show_yard(client: Client, jobs: Callable[[], list[Job]], every: float, outage: Outage) -> NoReturn:
+    """Until Ctrl-C; looks again after so many seconds."""
     view = YardView(outage)
     with _live(view, whole_screen=True):
         while True:
             view.stats = client.stats()
             view.queues = [*islice(client.queues(), MOST_QUEUES)]
-            view.jobs = [*islice(jobs, MOST_JOBS)]
-            time.sleep(REFRESH_SECONDS)
+            view.jobs = jobs()
+            time.sleep(every)
 
 
 def _live(view: JobView | YardView, *, whole_screen: bool) -> Live:

@@ -94,7 +94,7 @@ def _watch_yard(client: Client, asked: JobFilters, outage: Outage, *, as_json: b
     if is_live:
         from jobyard.cli.live import show_yard
 
-        show_yard(client, jobs, outage)
+        show_yard(client, lambda: [*islice(jobs, WINDOW)], REFRESH_SECONDS, outage)
     _print(jobs, _changes(jobs), as_json=as_json)
 
 

@@ -8,10 +8,8 @@ import httpx
 
 from jobyard.outgoing.errors import InvalidAddress
 
-# No percent sign: escapes and IPv6 zones in a host mean something else to each reader.
+# No percent sign and no backslash: in a host they mean something else to each reader.
 _HOST = re.compile(r"[a-z0-9_.-]{1,253}")
-# Some readers take a backslash for a slash, and end a host there.
-_AMBIGUOUS = re.compile(r"[\\\s]")
 
 
 def read_url(text: str) -> httpx.URL:
@@ -26,8 +24,6 @@ def read_url(text: str) -> httpx.URL:
         raise InvalidAddress(
             "user and password cannot stand in an address; send them in an Authorization header"
         )
-    if _AMBIGUOUS.search(text):
-        raise InvalidAddress("a blank or a backslash in an address has to be percent-encoded")
     host = host_of(url)
     if not (_HOST.fullmatch(host) or literal(host)):
         raise InvalidAddress("the host is neither a name nor an IP address that can be called")

@@ -68,7 +68,7 @@ def _said(value: Any) -> str:
 
 def as_json(logger: Any, method: str, facts: Facts) -> str:
     """ASCII alone: whatever breaks a line or turns the direction of writing is escaped."""
-    return json.dumps(facts, ensure_ascii=True).replace("\x7f", "\\u007f")
+    return json.dumps(facts, ensure_ascii=True)
 
 
 class Console:

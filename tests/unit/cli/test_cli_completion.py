@@ -29,7 +29,7 @@ def offered(yard: Yard, run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[[
             "COMP_CWORD": str(len(line.split(" ")) - 1),
         }
         result = CliRunner().invoke(app, prog_name="jobyard", env=asked)
-        assert result.stderr == ""
+        assert (result.exit_code, result.stderr) == (0, "")
         return sorted(filter(None, result.stdout.splitlines()))
 
     return offered

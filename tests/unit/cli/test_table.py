@@ -83,13 +83,14 @@ def test_a_table_of_any_length_is_drawn_as_it_comes() -> None:
         nonlocal taken
         while True:
             taken += 1
-            yield row("x" if taken <= MEASURED_ROWS else "longer than what was measured")
+            yield row("x") if taken <= MEASURED_ROWS else row("longer than was measured", age="59 min")
 
     table = lines(COLUMNS, rows(), 80)
     for _ in range(MEASURED_ROWS + 2):
         line = next(table)
     assert taken == MEASURED_ROWS + 1
     assert line.plain.split()[1] == "lo…d"
+    assert line.plain.endswith("59 min")
 
 
 def test_without_rows_there_is_no_header() -> None:

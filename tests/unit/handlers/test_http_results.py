@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 import pytest
@@ -111,10 +112,14 @@ async def test_no_answer_is_too_large_to_be_kept(body: bytes, max_result_bytes: 
 
 
 def echo(status: int):
+    """Tells the request, the query decoded, and the last word of each header by itself."""
+
     async def reply(received: Received, writer: asyncio.StreamWriter) -> None:
         wanted = {"authorization", "x-api-key", "cookie", "x-plain"}
         told = [f"Echo-{name}: {value}" for name, value in received.headers if name.lower() in wanted]
-        writer.write(answer(status, received.raw, *told))
+        words = " and ".join(value.split(" ")[-1] for _, value in received.headers)
+        body = received.raw + f"{unquote(received.target)}\n{words}".encode()
+        writer.write(answer(status, body, *told))
 
     return reply
 

@@ -41,10 +41,14 @@ async def call(
 
 async def test_the_request_is_sent_as_it_was_given() -> None:
     async with web_server(always(answer(201, b"made", "X-One: 1", "X-one: 2"))) as server:
-        request = Request("PUT", f"{server.url}/\N{SNOWMAN}%20a?b=c%20d#e", {"X-Own": "v"}, b"\0\xff")
+        request = Request("PUT", f"{server.url}/\N{SNOWMAN} a?b=c d#e", {"X-Own": "v"}, b"\0\xff")
         answered = await Client(LOOPBACK).send(request, seconds=5, max_body_bytes=1000)
     [received] = server.requests
-    assert (received.method, received.target, received.body) == ("PUT", "/%E2%98%83%20a?b=c%20d", b"\0\xff")
+    assert (received.method, received.target, received.body) == (
+        "PUT",
+        "/%E2%98%83%20a?b=c%20d",
+        b"\0\xff",
+    )
     assert received.headers == [
         ("Host", f"127.0.0.1:{server.port}"),
         ("X-Own", "v"),
@@ -297,7 +301,14 @@ async def test_a_name_that_is_not_known_says_so() -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"{echo}", b"HTTP/1.1 {echo}", b"HTTP/1.1 200 OK\r\n{echo}", b"HTTP/1.1 200 OK\r\nContent-Length: {echo}\r\n\r\n"],
+    [
+        b"",
+        b"{echo}\r\n\r\n",
+        b"HTTP/1.1 {echo}\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n{echo}\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: {echo}\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{echo}\r\n",
+    ],
 )  # fmt: skip
 async def test_no_failure_tells_a_credential_even_if_the_server_repeats_it(raw: bytes) -> None:
     async def echo(received: Received, writer: asyncio.StreamWriter) -> None:

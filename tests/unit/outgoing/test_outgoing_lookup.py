@@ -70,6 +70,8 @@ async def test_look_ups_are_bounded_and_a_caller_that_left_keeps_no_turn(
     names: NameServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lookup, "MAX_LOOKUPS", 2)
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, fault: faults.append(fault))
     resolver = Resolver()
     silent = [asyncio.create_task(resolver.look_up("silent.example")) for _ in range(2)]
     async with asyncio.timeout(20):
@@ -81,6 +83,19 @@ async def test_look_ups_are_bounded_and_a_caller_that_left_keeps_no_turn(
         assert b"a.example" not in names.asked  # the threads are still with the name server
         names.speak.set()
         assert await third
+    assert faults == []
+
+
+def test_an_answer_after_the_loop_has_ended_disturbs_nobody(names: NameServer) -> None:
+    async def leave() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(Resolver().look_up("silent.example"), 0.05)
+
+    asyncio.run(leave())
+    names.speak.set()
+    for thread in threading.enumerate():  # what one of them raised would fail this test
+        if thread.name == "look up silent.example":
+            thread.join(10)
 
 
 def test_a_silent_look_up_keeps_no_process_from_ending() -> None:
