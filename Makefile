@@ -81,7 +81,7 @@ docs: $(DEV) $(PACKAGE) ## Draw the parts of docs/ that the code says
 	@$(PYTHON_IN_VENV) scripts/document.py
 
 site: $(TOOLS) ## Build the documentation as a site, in site/index.html; a broken link is a failure
-	@NO_MKDOCS_2_WARNING=1 $(TOOLS_VENV)/bin/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(TOOLS_VENV)/bin/mkdocs build --strict
 
 install: $(DEV) $(TOOLS) $(PACKAGE) ## Install all that the other commands need
 

@@ -28,7 +28,8 @@ def site(run_folder: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not built.exists():
             done = subprocess.run(
-                [MKDOCS, "build", "--strict", "--quiet", "--site-dir", built],
+                # With --quiet a warning is no failure, whatever --strict says.
+                [MKDOCS, "build", "--strict", "--site-dir", built],
                 cwd=ROOT,
                 env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
                 capture_output=True,
