@@ -56,6 +56,7 @@ def server(run_folder: Path) -> Iterator[Callable[[str], str]]:
             "synchronous_commit": "off",
             "full_page_writes": "off",
             "max_connections": "300",
+            "wal_keep_size": "2GB",  # what tests measure in the log must still be there when they read it
         }
         postgres = EmbeddedPostgres(run_folder / "home", settings=fast)
         postgres.start()

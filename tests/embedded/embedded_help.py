@@ -52,8 +52,9 @@ def kill_if_there(pid: int) -> None:
 
 
 def postmasters_of(folder: Path) -> list[int]:
-    """The postmasters whose data is in `folder`."""
-    return [pid for pid in pids() if b"postgres\0-D\0" + os.fsencode(folder) in command_line(pid)]
+    """The postmasters whose data is in `folder`; a child that has just been forked bears the name of its parent still."""
+    named = [pid for pid in pids() if b"postgres\0-D\0" + os.fsencode(folder) in command_line(pid)]
+    return [pid for pid in named if parent_of(pid) not in named]
 
 
 def pids_of_server(folder: Path) -> list[int]:
