@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+
+from jobyard.key import Key
 
 REQUEST_SECONDS = 5.0
 REQUEST_BYTES = 8192
@@ -24,7 +25,7 @@ class Pages:
 
 
 @asynccontextmanager
-async def health_server(host: str, port: int | None, pages: Pages, key: str | None) -> AsyncGenerator[None]:
+async def health_server(host: str, port: int | None, pages: Pages, key: Key | None) -> AsyncGenerator[None]:
     """Serve GET /healthz (200 while the process answers), /readyz (200 or 503) and /metrics while the context is open.
     With a key, /metrics asks for it; the others are open to probes. Without a port there is no server. Raises OSError
     when the port cannot be had."""
@@ -52,7 +53,7 @@ async def health_server(host: str, port: int | None, pages: Pages, key: str | No
         server.close()
 
 
-def _response(request: bytes, pages: Pages, key: str | None) -> bytes:
+def _response(request: bytes, pages: Pages, key: Key | None) -> bytes:
     match request.split(b" ", 2)[1:2]:
         case [b"/healthz"]:
             return _said(b"200 OK", b"alive")
@@ -68,16 +69,11 @@ def _response(request: bytes, pages: Pages, key: str | None) -> bytes:
             return _said(b"404 Not Found", b"not found")
 
 
-def _shows(request: bytes, key: str | None) -> bool:
-    """Whether the request brings the key; in the same time for every wrong one."""
-    if key is None:
-        return True
-    for line in request.split(b"\r\n")[1:]:
-        name, _, value = line.partition(b":")
-        if name.strip().lower() == b"authorization":
-            scheme, _, shown = value.strip().partition(b" ")
-            return scheme.lower() == b"bearer" and hmac.compare_digest(shown.strip(), key.encode())
-    return False
+def _shows(request: bytes, key: Key | None) -> bool:
+    """Whether the request brings the key, where there is one."""
+    fields = (line.partition(b":") for line in request.split(b"\r\n")[1:])
+    shown = [value.strip() for name, _, value in fields if name.strip().lower() == b"authorization"]
+    return key is None or key.is_shown(shown)
 
 
 def _said(status: bytes, word: bytes) -> bytes:

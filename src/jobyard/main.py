@@ -24,6 +24,7 @@ from jobyard.domain.errors import DatabaseUnavailable
 from jobyard.handlers.email import Mailer
 from jobyard.handlers.http import Caller
 from jobyard.health import Pages, health_server
+from jobyard.key import Key
 from jobyard.maintain import maintainer as maintaining
 from jobyard.outgoing import Client
 from jobyard.process import OK, StartError, run_process, until_stopped
@@ -188,7 +189,9 @@ async def _health(settings: Settings, pages: Pages) -> AsyncGenerator[None]:
     async with AsyncExitStack() as open_server:
         try:
             await open_server.enter_async_context(
-                health_server(settings.host, settings.health_port, pages, settings.key)
+                health_server(
+                    settings.host, settings.health_port, pages, Key(settings.key) if settings.key else None
+                )
             )
         except OSError as taken:
             raise StartError(

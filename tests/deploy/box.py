@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from deploy.engine import send_context
 from deploy.recipe import ROOT, stages
-from processes.program import Program
+from processes.program import Program, running
 
 SOCKET_NAME = ".s.PGSQL.5432"
 # Python, the dependencies and the socket of the embedded PostgreSQL are mounted into the box, since the way to where
@@ -87,20 +87,8 @@ class Box:
     @contextlib.contextmanager
     def program(self, output: Path, *arguments: str, **settings: str) -> Generator[Program]:
         """`python ARGUMENTS` as process 1 of the box, while the context is open."""
-        with output.open("wb") as out:
-            process = subprocess.Popen(
-                self.command(*arguments),
-                env=self.environment(**settings),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
-        try:
-            yield Program(process, output)
-        finally:
-            process.kill()
-            process.wait()
+        with running(self.command(*arguments), self.environment(**settings), output) as program:
+            yield program
 
 
 def first_of(program: Program) -> int:

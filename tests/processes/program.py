@@ -78,11 +78,20 @@ class Program:
 def program(folder: Path, *arguments: str, **settings: str) -> Generator[Program]:
     """Runs while the context is open; killed at its end if it has not ended by itself."""
     output = folder / f"{'-'.join(arguments)}.{time.monotonic_ns()}.output"
+    with running([*COMMAND, *arguments], environment(**settings), output, HANDLERS_FOLDER) as started:
+        yield started
+
+
+@contextlib.contextmanager
+def running(
+    command: list[str], environment: dict[str, str], output: Path, folder: Path | None = None
+) -> Generator[Program]:
+    """Any command, in the same way."""
     with output.open("wb") as out:
         process = subprocess.Popen(
-            [*COMMAND, *arguments],
-            env=environment(**settings),
-            cwd=HANDLERS_FOLDER,
+            command,
+            env=environment,
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,

@@ -1,38 +1,27 @@
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 
-from jobyard.clock import SystemClock
+from api.site import Site, serving
 from jobyard.store.database import Connection, Pool
-from jobyard.store.dispatch import Ending
 from jobyard.telemetry import metrics
 from jobyard.telemetry.instruments import Counter, Gauge, Histogram, Kinds
-from jobyard.worker.runner import Runner
-from worker.yard import MAX_RESULT_BYTES, Bench, MakeBench, Yard, handlers
+from worker.yard import MakeBench, Yard, benches
 
 
 @pytest.fixture
 async def make_bench() -> AsyncIterator[MakeBench]:
     """Make a runner with these handlers by type."""
-    made: list[tuple[Bench, asyncio.Task[None]]] = []
+    async with benches() as make:
+        yield make
 
-    def make(functions: dict[str, Callable[..., Any]], concurrency: int = 4) -> Bench:
-        endings: list[Ending] = []
-        runner = Runner(
-            handlers(functions), concurrency, MAX_RESULT_BYTES, SystemClock(), endings.append, lambda: None
-        )
-        bench = Bench(runner, endings)
-        made.append((bench, asyncio.create_task(runner.enforce_deadlines())))
-        return bench
 
-    yield make
-    for bench, deadlines in made:
-        deadlines.cancel()
-        bench.runner.close()
+@pytest.fixture
+async def site(pool: Pool) -> AsyncIterator[Site]:
+    async with serving(pool) as running:
+        yield running
 
 
 @pytest.fixture

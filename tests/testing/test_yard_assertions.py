@@ -133,7 +133,7 @@ def test_a_failed_assertion_shows_the_line_of_the_test_alone(jobyard: Yard) -> N
 
 def test_a_fact_that_no_job_has_is_told_with_those_there_are(jobyard: Yard) -> None:
     with pytest.raises(TypeError, match=r"not told apart by colour; by queue, priority, .* they are"):
-        jobyard.assert_created("greet", colour="red")  # type: ignore[call-arg]
+        jobyard.assert_created("greet", colour="red")  # type: ignore[call-arg] - the fault that is tested
 
 
 def test_jobs_are_given_oldest_first_and_one_by_its_id(jobyard: Yard) -> None:

@@ -247,3 +247,23 @@ class Bench:
 
 
 MakeBench = Callable[..., Bench]
+
+
+@asynccontextmanager
+async def benches() -> AsyncGenerator[MakeBench]:
+    """Makes runners with these handlers by type, which end with the context."""
+    made: list[tuple[Bench, asyncio.Task[None]]] = []
+
+    def make(functions: dict[str, Callable[..., Any]], concurrency: int = 4) -> Bench:
+        endings: list[Ending] = []
+        runner = Runner(
+            handlers(functions), concurrency, MAX_RESULT_BYTES, SystemClock(), endings.append, lambda: None
+        )
+        bench = Bench(runner, endings)
+        made.append((bench, asyncio.create_task(runner.enforce_deadlines())))
+        return bench
+
+    yield make
+    for bench, deadlines in made:
+        deadlines.cancel()
+        bench.runner.close()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 import re
 from collections.abc import Iterable
 
 from jobyard.api.problems import Misdirected, Unauthenticated
 from jobyard.config import is_loopback
+from jobyard.key import Key
 
 BEARER_CHALLENGE = b"Bearer"
 BASIC_CHALLENGE = b'Basic realm="Jobyard: any name, and the key as the password"'
@@ -27,19 +24,16 @@ class Guard:
     asked of another name than this machine's own is refused."""
 
     def __init__(self, key: str | None) -> None:
-        self._digest = None if key is None else _digest(key.encode())
+        self._key = None if key is None else Key(key)
 
     def check(self, headers: Iterable[tuple[bytes, bytes]], *, from_browser: bool = False) -> None:
-        """Raises Unauthenticated, or Misdirected. Takes the same time for every wrong key.
-
-        `from_browser`: a browser's own prompt (Basic, the key as the password) will do. Browsers send that again
+        """Raises Unauthenticated, or Misdirected. `from_browser`: a browser's own prompt (Basic, the key as the password) will do. Browsers send that again
         unasked, also when another site's page makes them, so it must open nothing that changes anything."""
-        if self._digest is None:
+        if self._key is None:
             _require_own_name(headers)
             return
         shown = [value for name, value in headers if name == b"authorization"]
-        key = _key_of(shown[0], from_browser) if len(shown) == 1 else b""
-        if not hmac.compare_digest(_digest(key), self._digest):
+        if not self._key.is_shown(shown, from_browser=from_browser):
             how = "send it as Authorization: Bearer <key>, once"
             raise Unauthenticated(how, (BEARER_CHALLENGE, BASIC_CHALLENGE)[: 1 + from_browser])
 
@@ -52,23 +46,3 @@ def _require_own_name(headers: Iterable[tuple[bytes, bytes]]) -> None:
 def _is_own(host: bytes) -> bool:
     name = _PORT.sub(b"", host)
     return name in OWN_NAMES or is_loopback(name.strip(b"[]").decode("latin-1"))
-
-
-def _digest(key: bytes) -> bytes:
-    """Of one length for all, so that a comparison does not tell the key's."""
-    return hashlib.sha256(key).digest()
-
-
-def _key_of(authorization: bytes, from_browser: bool) -> bytes:
-    """The key that is shown, or nothing, which is no key."""
-    scheme, _, shown = authorization.partition(b" ")
-    match scheme.lower():
-        case b"bearer":
-            return shown.strip()
-        case b"basic" if from_browser:
-            try:
-                return base64.b64decode(shown.strip(), validate=True).partition(b":")[2]
-            except binascii.Error:
-                return b""
-        case _:
-            return b""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -12,7 +11,7 @@ from jobyard.api.exchange import Answer, Request, json_answer
 from jobyard.api.listing import list_name, read_query
 from jobyard.api.paging import make_token, read_token
 from jobyard.api.parts import Parts
-from jobyard.api.render import time_text
+from jobyard.api.render import time_or_null, time_text
 from jobyard.api.schemas import PageQuery, Time
 from jobyard.domain.job import DEFAULT_TENANT
 from jobyard.store import overview
@@ -113,7 +112,7 @@ async def stats(parts: Parts, request: Request) -> Answer:
     return json_answer(
         200,
         Stats(
-            sampled_at=time_text(sample.at) if sample else None,
+            sampled_at=time_or_null(sample.at if sample else None),
             jobs=_counts(_types_of(sample)),
             workers=totals,
             last_minute=_pace(sample.events_within(MINUTE_SECONDS)) if sample else None,
@@ -203,7 +202,7 @@ def _counts(types: list[TypeSample]) -> Counts:
         scheduled=scheduled,
         processing=sum(it.active for it in types),
         suspects=sum(it.suspects for it in types),
-        oldest_ready_at=_time(oldest),
+        oldest_ready_at=time_or_null(oldest),
     )
 
 
@@ -214,7 +213,3 @@ def _fields(counts: Counts) -> dict[str, Any]:
 def _pace(moved: Moved) -> Pace:
     shown = {kind: jobs for kind, jobs in moved.events.items() if kind in Pace.__struct_fields__}
     return Pace(at=time_text(moved.at), seconds=moved.seconds, **shown)
-
-
-def _time(time: datetime | None) -> str | None:
-    return None if time is None else time_text(time)

@@ -47,7 +47,7 @@ def _shared(row: asyncpg.Record) -> dict[str, Any]:
         "run": row["run"],
         "attempt": row["attempt"],
         "max_attempts": row["max_attempts"],
-        "run_at": _time(row["run_at"]),
+        "run_at": time_or_null(row["run_at"]),
         "timeout_seconds": row["timeout_seconds"],
         "backoff": BackoffShown(row["backoff_base"], row["backoff_cap"]),
         "tags": _raw(row["tags"]),
@@ -85,9 +85,9 @@ def attempt(record: AttemptRecord) -> Attempt:
         attempt=record.attempt,
         lease=str(record.lease),
         worker=None if record.worker is None else str(record.worker),
-        started_at=_time(record.started_at),
-        ended_at=_time(record.ended_at),
-        retry_at=_time(record.retry_at),
+        started_at=time_or_null(record.started_at),
+        ended_at=time_or_null(record.ended_at),
+        retry_at=time_or_null(record.retry_at),
         outcome=record.outcome,
         reason=_REASONS.get(record.reason or ""),
         error=_raw(record.error),
@@ -118,5 +118,5 @@ def _raw(text: str | None) -> Raw | None:
     return None if text is None else Raw(text)
 
 
-def _time(time: datetime | None) -> str | None:
+def time_or_null(time: datetime | None) -> str | None:
     return None if time is None else time_text(time)

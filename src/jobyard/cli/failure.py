@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from jobyard.cli.terminal import escaped
+from jobyard.printable import escaped
 
 
 def headline(error: Any) -> str:

@@ -16,7 +16,7 @@ from jobyard.cli.failure import headline
 from jobyard.cli.rows import JOB_COLUMNS, QUEUE_COLUMNS, job_row, queue_rows, stats_lines
 from jobyard.cli.sentence import standing
 from jobyard.cli.table import STATUS_STYLES, console, lines
-from jobyard.cli.terminal import escaped
+from jobyard.printable import escaped
 
 if TYPE_CHECKING:
     from jobyard.cli.outage import Outage

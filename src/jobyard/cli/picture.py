@@ -12,7 +12,7 @@ from rich.text import Text
 
 from jobyard.cli import failure
 from jobyard.cli.table import STATUS_STYLES, console
-from jobyard.cli.terminal import escaped
+from jobyard.printable import escaped
 
 IN_THE_TITLE = ("id", "type")
 BLOCKS = ("payload", "result", "error")

@@ -6,7 +6,8 @@ import sys
 import time
 from typing import Protocol, Self
 
-from jobyard.cli.terminal import complain, escaped
+from jobyard.cli.terminal import complain
+from jobyard.printable import escaped
 
 SECONDS_BETWEEN_LINES = 5.0
 SECONDS_BETWEEN_DRAWINGS = 0.1

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from jobyard.cli.terminal import escaped
+from jobyard.printable import escaped
 
 STATUS_STYLES = {"pending": "yellow", "processing": "cyan", "completed": "green", "failed": "red"}
 DEFAULT_COLUMNS = 80

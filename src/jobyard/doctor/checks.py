@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable
 
 import asyncpg
 
-from jobyard.config import Settings
 from jobyard.doctor import fleet, schema, server, vacuum, wakeups
 from jobyard.doctor.finding import Finding, failure, is_failure, ok, tell
-from jobyard.doctor.patient import Patient, reached
-from jobyard.process import FAILED, OK, StartError
+from jobyard.doctor.patient import Patient
+from jobyard.process import FAILED, OK
 from jobyard.store.database import GONE, why
 
 Check = Callable[[Patient], Awaitable[list[Finding]]]
@@ -31,13 +29,8 @@ CHECKS: dict[str, Check] = {
 }
 
 
-async def examine(settings: Settings, as_json: bool) -> int:
-    try:
-        async with reached(settings) as patient:
-            found = await findings(patient)
-    except StartError as unreachable:
-        sys.stderr.write(f"jobyard: {unreachable}\n")
-        return FAILED
+async def examine(patient: Patient, as_json: bool) -> int:
+    found = await findings(patient)
     tell(found, as_json=as_json)
     return FAILED if is_failure(found) else OK
 

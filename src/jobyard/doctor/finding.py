@@ -6,12 +6,13 @@ import json
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from jobyard.printable import escaped
 
 
 class Level(StrEnum):
@@ -52,7 +53,7 @@ def is_failure(findings: Sequence[Finding]) -> bool:
 
 
 def tell(findings: Sequence[Finding], *, as_json: bool) -> None:
-    """On standard output: a table for people, or one JSON document."""
+    """On standard output: a table for people, or one JSON document. Names of sessions and indexes are anybody's."""
     if as_json:
         sys.stdout.write(json.dumps({"findings": msgspec.to_builtins(list(findings))}) + "\n")
         return
@@ -68,15 +69,12 @@ def _table(findings: Sequence[Finding]) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for finding in findings:
         table.add_row(
-            Text(finding.level, COLOURS[finding.level]), Text(finding.check), Text(_printable(_said(finding)))
+            Text(finding.level, COLOURS[finding.level]),
+            Text(finding.check),
+            Text(escaped(_said(finding), keep="\n")),
         )
     return table
 
 
 def _said(finding: Finding) -> str:
     return f"{finding.says}\n-> {finding.fix}" if finding.fix else finding.says
-
-
-def _printable(text: Any) -> str:
-    """Names of sessions and of index definitions come from others, and must not drive the terminal."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import asyncpg
 
 from jobyard.config import Settings, without_password
-from jobyard.process import StartError
+from jobyard.process import FAILED, StartError
 from jobyard.store.database import GONE, Connection, connect, why
 from jobyard.store.embedded import EmbeddedPostgres
 
@@ -39,6 +40,16 @@ async def reached(settings: Settings) -> AsyncGenerator[Patient]:
         yield Patient(settings, connection, url, direct_url)
     finally:
         connection.terminate()
+
+
+async def on_patient(settings: Settings, act: Callable[[Patient], Awaitable[int]]) -> int:
+    """The exit code of `act`, or that of a database that cannot be reached, told in one sentence."""
+    try:
+        async with reached(settings) as patient:
+            return await act(patient)
+    except StartError as unreachable:
+        sys.stderr.write(f"jobyard: {unreachable}\n")
+        return FAILED
 
 
 def _unreachable(url: str, home: Path | None, trouble: str) -> str:

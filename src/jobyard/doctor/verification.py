@@ -11,9 +11,8 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jobyard.config import Settings
-from jobyard.doctor.patient import Patient, reached
-from jobyard.process import FAILED, OK, StartError
+from jobyard.doctor.patient import Patient
+from jobyard.process import FAILED, OK
 from jobyard.store import audit
 from jobyard.store.audit import MEANING, Found
 
@@ -21,13 +20,8 @@ SHOWN = 100
 """Violations told one by one; the others are counted."""
 
 
-async def verify(settings: Settings, as_json: bool) -> int:
-    try:
-        async with reached(settings) as patient:
-            report = await _read(patient)
-    except StartError as unreachable:
-        sys.stderr.write(f"jobyard: {unreachable}\n")
-        return FAILED
+async def verify(patient: Patient, as_json: bool) -> int:
+    report = await _read(patient)
     sys.stdout.write(report.as_json() if as_json else report.as_text())
     return FAILED if report.counts else OK
 

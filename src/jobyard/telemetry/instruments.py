@@ -3,6 +3,7 @@ lock: each series is written by one thread."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
@@ -17,7 +18,7 @@ SECONDS = (0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0, 3600.0)
 Labels = tuple[str, ...]
 
 
-class Instrument:
+class Instrument(ABC):
     """One metric: its name, what it means, its labels, and the processes that show it."""
 
     type: ClassVar[str]
@@ -30,9 +31,9 @@ class Instrument:
         self.labels = tuple(labels)
         self.shown_by = tuple(shown_by)
 
+    @abstractmethod
     def reading(self) -> Metric:
         """What it says now, in the words of the Prometheus library."""
-        raise NotImplementedError
 
 
 class Counter(Instrument):

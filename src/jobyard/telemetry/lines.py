@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, cast
 
+from jobyard.printable import escaped
+
 LONGEST_VALUE = 2_000
 LONGEST_TRACEBACK = 16_000
 MOST_ITEMS = 50
@@ -84,19 +86,11 @@ class Console:
         traceback = facts.pop(TRACEBACK, "")
         if self._coloured:
             level = f"\x1b[{self.COLOURS.get(level, '0')}m{level:<8}\x1b[0m"
-        said = " ".join(f"{printable(name)}={_shown(value)}" for name, value in facts.items())
-        line = f"{time[11:23]} {level:<8} {printable(event):<18} {said}".rstrip()
-        return "\n    ".join([line, *map(printable, traceback.split("\n"))]) if traceback else line
+        said = " ".join(f"{escaped(name)}={_shown(value)}" for name, value in facts.items())
+        line = f"{time[11:23]} {level:<8} {escaped(event):<18} {said}".rstrip()
+        return "\n    ".join([line, *map(escaped, traceback.split("\n"))]) if traceback else line
 
 
 def _shown(value: Any) -> str:
-    text = printable(value if isinstance(value, str) else json.dumps(value))
+    text = escaped(value if isinstance(value, str) else json.dumps(value))
     return json.dumps(text, ensure_ascii=False) if isinstance(value, str) and " " in text else text
-
-
-def printable(text: str) -> str:
-    """Escapes all that is not a visible character: control characters, line breaks of any kind, marks that turn the
-    direction of writing."""
-    if text.isprintable():
-        return text
-    return "".join(it if it.isprintable() else it.encode("unicode_escape").decode() for it in text)

@@ -27,6 +27,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from jobyard.domain.lifecycle import Change, Failed, Outcome, Status, TimedOut
+from jobyard.telemetry import logs
 
 KNOWN_METHODS = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
@@ -38,24 +39,14 @@ NANOSECONDS = 1_000_000_000
 _extract = TraceContextTextMapPropagator().extract
 
 
-class Attempt(Protocol):
-    """What a span tells of an attempt. `waited`: seconds from ready to claimed, by the database's clock; `previous`: the
-    lease of the attempt before this one, where one has ended."""
+class Attempt(logs.Attempt, Protocol):
+    """What a span tells of an attempt, beside what log lines do. `waited`: seconds from ready to claimed, by the
+    database's clock; `previous`: the lease of the attempt before this one, where one has ended."""
 
-    @property
-    def job(self) -> UUID: ...
     @property
     def lease(self) -> int: ...
     @property
     def run(self) -> int: ...
-    @property
-    def attempt(self) -> int: ...
-    @property
-    def type(self) -> str: ...
-    @property
-    def queue(self) -> str: ...
-    @property
-    def trace(self) -> str | None: ...
     @property
     def waited(self) -> float: ...
     @property

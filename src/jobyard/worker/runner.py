@@ -216,12 +216,11 @@ class Runner:
         del slots.running[running.claimed.lease]
         now = self._clock.now()
         slots.count_ended(now)
-        ending = None
-        if running.ended is Ended.BY_LEASE_LOSS:
+        lost = running.ended is Ended.BY_LEASE_LOSS
+        ending = None if lost else self._ending(running, outcome, now - running.started)
+        if ending is None:
             metrics.LEASES_LOST.add()
         else:
-            ending = self._ending(running, outcome, now - running.started)
-        if ending is not None:
             self._on_end(ending)
         if running.span is not None:
             running.span.end(ending and ending.change, outcome)
@@ -257,5 +256,5 @@ def _tell_failure(claimed: Claimed, outcome: Outcome, change: Change) -> None:
         error=(change.error or {}).get("type"),
         cause=change.cause.value,
         becomes=change.status.value,
-        retry_in=change.run_in,
+        retry_in=None if change.run_in is None else round(change.run_in, 3),
     )

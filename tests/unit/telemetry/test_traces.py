@@ -251,7 +251,7 @@ async def test_a_collector_that_refuses_is_complained_about_now_and_then(
         for apart, complaints in ((60.0, 1), (60.0, 1), (0.0, 2)):
             monkeypatch.setattr(traces, "COMPLAINT_SECONDS", apart)
             made.request("GET", "/", "http", None).end("/", 307)
-            assert trace.get_tracer_provider().force_flush()  # pyright: ignore[reportAttributeAccessIssue]
+            assert trace.get_tracer_provider().force_flush()  # pyright: ignore[reportAttributeAccessIssue] - the SDK's own
             assert len(told) == complaints
     assert told[0]["event"] == "loop.failed"
     assert told[0]["loop"] == "traces"

@@ -9,5 +9,4 @@ SELECT current_setting('server_version') AS version,
        current_setting('track_counts')::bool AS track_counts,
        current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int AS connections,
        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connected,
-       pg_notification_queue_usage() AS notification_queue,
-       extract(epoch FROM clock_timestamp())::float8 AS clock;
+       pg_notification_queue_usage() AS notification_queue;

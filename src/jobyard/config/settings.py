@@ -6,15 +6,14 @@ Secrets (`JOBYARD_KEY`, passwords inside addresses) never stand in a message or 
 
 from __future__ import annotations
 
-import ipaddress
-import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
+
+from jobyard.config import values
 
 V = TypeVar("V")
 
@@ -25,136 +24,6 @@ class SettingsError(Exception):
     def __init__(self, faults: list[str]) -> None:
         self.faults = faults
         super().__init__("\n".join(faults))
-
-
-# A password that was not escaped may hold `@`, `/`, `?` or `#`, and then no parser finds it: all between the first
-# colon and the last `@` is taken for one.
-_USER_AND_PASSWORD = re.compile(r"^([\w+.-]+://[^:@]*|[^:@]*(?=:(?!//))):.*@", re.DOTALL)
-_PASSWORD_OPTION = re.compile(r"([?&][^=&]*password[^=&]*=)[^&]*", re.IGNORECASE)
-
-
-def without_password(address: str) -> str:
-    """The address as it may be shown: a password in it is replaced by `***`."""
-    return _PASSWORD_OPTION.sub(r"\1***", _USER_AND_PASSWORD.sub(r"\1:***@", address))
-
-
-_PASSWORDS = re.compile(r"://[^:@/]*:(.*)@|[?&][^=&]*password[^=&]*=([^&]*)", re.IGNORECASE | re.DOTALL)
-
-
-def _secrets_in(value: str) -> set[str]:
-    """All passwords of an address; a value that is no address is a secret as a whole."""
-    if "://" not in value:
-        return {value}
-    return {text for pair in _PASSWORDS.findall(value) for text in pair if text}
-
-
-def _text(value: str) -> str:
-    return value
-
-
-def _address(expected: str, *schemes: str, host: bool = True) -> Callable[[str], str]:
-    def read(value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            fits = parts.scheme in schemes and bool(parts.hostname or not host) and _ports_fit(parts.netloc)
-        except ValueError:  # its own words may quote the password
-            fits = False
-        if not fits:
-            raise ValueError(expected)
-        return value
-
-    return read
-
-
-def _ports_fit(netloc: str) -> bool:
-    """Whether each of the hosts (PostgreSQL takes several) has a port that can be, or none. Raises ValueError."""
-    hosts = netloc.rpartition("@")[2].split(",")
-    return all(urlsplit(f"//{host}").port != 0 for host in hosts)
-
-
-_postgres = _address(
-    "an address like postgresql://user:password@host:5432/database", "postgres", "postgresql", host=False
-)
-_smtp = _address(
-    "an address like smtp://user:password@host:587 (STARTTLS) or smtps://host:465 (TLS)", "smtp", "smtps"
-)
-
-
-def _http(value: str) -> str:
-    return _address("an address like http://localhost:3000", "http", "https")(value).rstrip("/")
-
-
-def _int(low: int, high: int) -> Callable[[str], int]:
-    def read(value: str) -> int:
-        try:
-            number = int(value)
-        except ValueError:
-            number = low - 1
-        if not low <= number <= high:
-            raise ValueError(f"a whole number from {low} to {high}")
-        return number
-
-    return read
-
-
-def _amount(unit: str, low: float, high: float) -> Callable[[str], float]:
-    def read(value: str) -> float:
-        try:
-            number = float(value)
-        except ValueError:
-            number = float("nan")
-        if not low <= number <= high:
-            raise ValueError(f"{unit} from {low:g} to {high:g}")
-        return number
-
-    return read
-
-
-def _key(value: str) -> str:
-    if not re.fullmatch(r"[\x21-\x7e]+", value):
-        raise ValueError("printable ASCII characters without blanks, as a header can carry them")
-    return value
-
-
-def _sender(value: str) -> str:
-    if not re.fullmatch(r"[^@\s<>]+@[^@\s<>]+", value):
-        raise ValueError("one mail address, like jobs@example.com")
-    return value
-
-
-def _networks(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    try:
-        return tuple(ip_network(entry.strip()) for entry in value.split(","))
-    except ValueError:
-        raise ValueError(
-            "addresses and networks in CIDR form, separated by commas, like 127.0.0.1, 10.0.0.0/8, ::1"
-        ) from None
-
-
-def _one_of(*words: str) -> Callable[[str], str]:
-    def read(value: str) -> str:
-        if value not in words:
-            raise ValueError(" or ".join(words))
-        return value
-
-    return read
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches it. A name other than localhost may be anybody's."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host.lower() == "localhost"
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
-
-
-def default_home() -> Path:
-    """/var/lib/jobyard as root, else the user's data folder."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/jobyard")
-    base = os.environ.get("XDG_DATA_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "share") / "jobyard"
 
 
 def _setting(
@@ -178,18 +47,18 @@ def _setting(
 class Settings:
     """Everything that can be set, with units in the names. `Settings.read(os.environ)` is the only way in."""
 
-    host: str = _setting("HOST", _text, "127.0.0.1", "Address the API listens on.")
-    port: int = _setting("PORT", _int(1, 65535), 3000, "Port the API listens on.")
+    host: str = _setting("HOST", values.text, "127.0.0.1", "Address the API listens on.")
+    port: int = _setting("PORT", values.whole_number(1, 65535), 3000, "Port the API listens on.")
     database_url: str | None = _setting(
         "DATABASE_URL",
-        _postgres,
+        values.postgres,
         None,
         "The PostgreSQL to use; unset, `jobyard dev` starts its own.",
         secret=True,
     )
     database_direct_url: str | None = _setting(
         "DATABASE_DIRECT_URL",
-        _postgres,
+        values.postgres,
         None,
         "An address of the same database that passes no pooler, for workers, maintainers and listeners.",
         secret=True,
@@ -198,183 +67,196 @@ class Settings:
     home: Path = _setting(
         "JOBYARD_HOME",
         Path,
-        default_home,
+        values.default_home,
         "Folder of the embedded PostgreSQL and of the mail outbox.",
         shown="/var/lib/jobyard as root, else ~/.local/share/jobyard",
     )
     url: str = _setting(
-        "JOBYARD_URL", _http, "http://localhost:3000", "The server that the command line talks to."
+        "JOBYARD_URL", values.http, "http://localhost:3000", "The server that the command line talks to."
     )
     key: str | None = _setting(
         "JOBYARD_KEY",
-        _key,
+        values.key,
         None,
         "When set, every route but health asks for it as `Authorization: Bearer`. Needed where HOST is not loopback.",
         secret=True,
     )
     app: str | None = _setting(
-        "JOBYARD_APP", _text, None, "Module that holds your handlers, e.g. `myapp.jobs`."
+        "JOBYARD_APP", values.text, None, "Module that holds your handlers, e.g. `myapp.jobs`."
     )
-    concurrency: int = _setting("JOBYARD_CONCURRENCY", _int(1, 1000), 16, "Attempts a worker runs at a time.")
+    concurrency: int = _setting(
+        "JOBYARD_CONCURRENCY", values.whole_number(1, 1000), 16, "Attempts a worker runs at a time."
+    )
     lease_seconds: float = _setting(
         "JOBYARD_LEASE_SECONDS",
-        _amount("seconds", 1, 3600),
+        values.amount("seconds", 1, 3600),
         30.0,
         "How long a silent worker keeps its attempts; it beats at a third.",
     )
     grace_seconds: float = _setting(
         "JOBYARD_GRACE_SECONDS",
-        _amount("seconds", 0, 3600),
+        values.amount("seconds", 0, 3600),
         8.0,
         "How long running attempts may go on after SIGTERM.",
     )
-    bus: str = _setting("JOBYARD_BUS", _one_of("postgres"), "postgres", "What wakes workers.")
+    bus: str = _setting("JOBYARD_BUS", values.one_of("postgres"), "postgres", "What wakes workers.")
     pooler: str | None = _setting(
         "JOBYARD_POOLER",
-        _one_of("transaction"),
+        values.one_of("transaction"),
         None,
         "Set to `transaction` when DATABASE_URL passes a transaction pooler.",
     )
     smtp_url: str | None = _setting(
         "JOBYARD_SMTP_URL",
-        _smtp,
+        values.smtp,
         None,
         "Mail server of the `email` handler; unset, mails are written to $JOBYARD_HOME/outbox.",
         secret=True,
     )
     smtp_from: str = _setting(
-        "JOBYARD_SMTP_FROM", _sender, "jobyard@localhost", "Sender of mails that name none."
+        "JOBYARD_SMTP_FROM", values.sender, "jobyard@localhost", "Sender of mails that name none."
     )
     outbound_allow: tuple[IPv4Network | IPv6Network, ...] = _setting(
         "JOBYARD_OUTBOUND_ALLOW",
-        _networks,
+        values.networks,
         (),
         "Private addresses that jobs of type `http` may call; all public ones may be called anyway.",
         shown="none",
     )
     health_port: int | None = _setting(
         "JOBYARD_HEALTH_PORT",
-        _int(1, 65535),
+        values.whole_number(1, 65535),
         None,
         "Port on which workers and maintainers answer health checks and show their metrics.",
     )
     log: str = _setting(
         "JOBYARD_LOG",
-        _one_of("auto", "json", "console"),
+        values.one_of("auto", "json", "console"),
         "auto",
         "How logs look: a JSON line a fact, or for people; `auto` is for people on a terminal.",
     )
     log_level: str = _setting(
         "JOBYARD_LOG_LEVEL",
-        _one_of("debug", "info", "warning", "error"),
+        values.one_of("debug", "info", "warning", "error"),
         "info",
         "The least that is logged; `debug` tells of every job, attempt and request.",
     )
     metrics_max_types: int = _setting(
         "JOBYARD_METRICS_MAX_TYPES",
-        _int(1, 10_000),
+        values.whole_number(1, 10_000),
         100,
         "Pairs of queue and type that have metrics of their own, the first that a process meets; all others share "
         "`other`.",
     )
     database_pool: int = _setting(
-        "JOBYARD_DATABASE_POOL", _int(2, 200), 6, "Database connections of one API process."
+        "JOBYARD_DATABASE_POOL", values.whole_number(2, 200), 6, "Database connections of one API process."
     )
     database_timeout_seconds: float = _setting(
         "JOBYARD_DATABASE_TIMEOUT_SECONDS",
-        _amount("seconds", 0.1, 300),
+        values.amount("seconds", 0.1, 300),
         5.0,
         "How long a request waits for the database before it is answered 503.",
     )
     create_queue: int = _setting(
         "JOBYARD_CREATE_QUEUE",
-        _int(1, 1_000_000),
+        values.whole_number(1, 1_000_000),
         10_000,
         "Creates, those of bulks included, that may wait for a flush; more are answered 503.",
     )
     max_payload_bytes: int = _setting(
         "JOBYARD_MAX_PAYLOAD_BYTES",
-        _int(1024, 64 << 20),
+        values.whole_number(1024, 64 << 20),
         1 << 20,
         "Largest payload of one job, and of one result.",
     )
     max_bulk_bytes: int = _setting(
-        "JOBYARD_MAX_BULK_BYTES", _int(1024, 256 << 20), 16 << 20, "Largest body of a bulk create."
+        "JOBYARD_MAX_BULK_BYTES",
+        values.whole_number(1024, 256 << 20),
+        16 << 20,
+        "Largest body of a bulk create.",
     )
     body_timeout_seconds: float = _setting(
         "JOBYARD_BODY_TIMEOUT_SECONDS",
-        _amount("seconds", 0.1, 600),
+        values.amount("seconds", 0.1, 600),
         20.0,
         "How long a client may take to send its body.",
     )
     head_timeout_seconds: float = _setting(
         "JOBYARD_HEAD_TIMEOUT_SECONDS",
-        _amount("seconds", 0.1, 600),
+        values.amount("seconds", 0.1, 600),
         10.0,
         "How long a client may take to send request line and headers.",
     )
     answer_timeout_seconds: float = _setting(
         "JOBYARD_ANSWER_TIMEOUT_SECONDS",
-        _amount("seconds", 0.1, 3600),
+        values.amount("seconds", 0.1, 3600),
         60.0,
         "How long a client may take to read an answer.",
     )
     idle_timeout_seconds: float = _setting(
         "JOBYARD_IDLE_TIMEOUT_SECONDS",
-        _amount("seconds", 0.1, 3600),
+        values.amount("seconds", 0.1, 3600),
         75.0,
         "How long a connection may wait for its next request; longer than that of a proxy in front.",
     )
     max_connections: int = _setting(
         "JOBYARD_MAX_CONNECTIONS",
-        _int(1, 1_000_000),
+        values.whole_number(1, 1_000_000),
         10_000,
         "Connections of one API process; more are answered 503.",
     )
     max_pipelined: int = _setting(
         "JOBYARD_MAX_PIPELINED",
-        _int(1, 10_000),
+        values.whole_number(1, 10_000),
         32,
         "Requests that a connection may send ahead of their answers.",
     )
     max_url_bytes: int = _setting(
-        "JOBYARD_MAX_URL_BYTES", _int(256, 65536), 16384, "Longest address with its query."
+        "JOBYARD_MAX_URL_BYTES", values.whole_number(256, 65536), 16384, "Longest address with its query."
     )
     max_header_bytes: int = _setting(
-        "JOBYARD_MAX_HEADER_BYTES", _int(1024, 1 << 20), 32768, "Request line and headers of one request."
+        "JOBYARD_MAX_HEADER_BYTES",
+        values.whole_number(1024, 1 << 20),
+        32768,
+        "Request line and headers of one request.",
     )
-    max_headers: int = _setting("JOBYARD_MAX_HEADERS", _int(8, 10_000), 100, "Headers of one request.")
+    max_headers: int = _setting(
+        "JOBYARD_MAX_HEADERS", values.whole_number(8, 10_000), 100, "Headers of one request."
+    )
     max_waiters: int = _setting(
         "JOBYARD_MAX_WAITERS",
-        _int(1, 1_000_000),
+        values.whole_number(1, 1_000_000),
         10_000,
         "Requests that may wait (`Prefer: wait`) in one API process.",
     )
     completed_retention_days: float = _setting(
         "JOBYARD_COMPLETED_RETENTION_DAYS",
-        _amount("days", 0, 36500),
+        values.amount("days", 0, 36500),
         7.0,
         "How long completed jobs are kept.",
     )
     failed_retention_days: float = _setting(
-        "JOBYARD_FAILED_RETENTION_DAYS", _amount("days", 0, 36500), 90.0, "How long failed jobs are kept."
+        "JOBYARD_FAILED_RETENTION_DAYS",
+        values.amount("days", 0, 36500),
+        90.0,
+        "How long failed jobs are kept.",
     )
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Settings:
         """Settings from environment variables; an empty variable counts as unset. Raises SettingsError."""
         faults: list[str] = []
-        values: dict[str, Any] = {}
+        given: dict[str, Any] = {}
         for f in fields(cls):
             held = environment.get(f.metadata["variable"], "")
             if held == "":
                 continue
             try:
-                values[f.name] = f.metadata["read"](held)
+                given[f.name] = f.metadata["read"](held)
             except ValueError as expected:
-                shown = "its value" if f.metadata["secret"] else repr(without_password(held))
+                shown = "its value" if f.metadata["secret"] else repr(values.without_password(held))
                 faults.append(f"{f.metadata['variable']}: {shown} cannot be used; expected {expected}")
-        settings = cls(**values)
+        settings = cls(**given)
         faults += settings._faults_together()
         if faults:
             raise SettingsError(faults)
@@ -389,7 +271,7 @@ class Settings:
             faults.append(
                 "DATABASE_DIRECT_URL: names the same database as DATABASE_URL, which is not set; set both"
             )
-        if self.key is None and not is_loopback(self.host):
+        if self.key is None and not values.is_loopback(self.host):
             faults.append(
                 f"HOST: {self.host!r} is reachable from other machines; set JOBYARD_KEY to a secret first, or HOST to 127.0.0.1"
             )
@@ -399,7 +281,7 @@ class Settings:
     def secrets(self) -> frozenset[str]:
         """What must never be shown: the key, and the passwords inside addresses, as written and as meant."""
         held = (getattr(self, f.name) for f in fields(self) if f.metadata["secret"])
-        found = {secret for value in held if value for secret in _secrets_in(value)}
+        found = {secret for value in held if value for secret in values.secrets_in(value)}
         return frozenset(found | {unquote(secret) for secret in found})
 
     @property

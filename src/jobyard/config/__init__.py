@@ -1,0 +1,6 @@
+"""Everything that can be set: read once from the environment, checked whole, then frozen."""
+
+from jobyard.config.settings import Settings, SettingsError
+from jobyard.config.values import default_home, is_loopback, without_password
+
+__all__ = ["Settings", "SettingsError", "default_home", "is_loopback", "without_password"]
