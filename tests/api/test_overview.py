@@ -38,6 +38,14 @@ async def test_stats_tell_what_waits_what_runs_how_fast_and_who_works(site: Site
     assert stats["history"][-1]["created"] == 7
 
 
+async def test_jobs_of_another_tenant_are_not_shown(site: Site, scene: Scene):
+    await scene.add(2)
+    await scene.add(3, tenant=2, queue="theirs")
+    await take_sample(scene.db, 0)
+    assert (await site.get("/api/stats")).json()["jobs"]["ready"] == 2
+    assert [it["name"] for it in await every(site, "/api/queues")] == ["default"]
+
+
 async def test_workers_that_stopped_beating_are_not_counted_among_the_living(site: Site, scene: Scene):
     await scene.worker()
     dead = await scene.worker()
@@ -46,6 +54,9 @@ async def test_workers_that_stopped_beating_are_not_counted_among_the_living(sit
     shown = {it["id"]: it["alive"] for it in (await site.get("/api/workers")).json()["items"]}
     assert shown[str(dead)] is False
     assert sorted(shown.values()) == [False, True]
+    await scene.add(1)
+    (queue,) = (await site.get("/api/queues")).json()["items"]
+    assert [it["workers"] for it in queue["types"]] == [1]
 
 
 async def test_queues_show_every_type_and_whether_anybody_runs_it(site: Site, scene: Scene):

@@ -82,6 +82,13 @@ async def test_the_facts_of_the_server_are_the_servers_own(examine: Examine, adm
     assert "fsync is off" in (await examine())["server"][0].says
 
 
+async def test_a_server_that_is_too_old_is_a_failure(examine: Examine, monkeypatch: pytest.MonkeyPatch):
+    the_server_is(monkeypatch)
+    monkeypatch.setattr(server, "MINIMUM_SERVER", 990_000)
+    (finding,) = (await examine())["server"]
+    assert (finding.level, finding.fix) == (Level.FAILURE, "upgrade to 99 or newer")
+
+
 async def test_few_connections_left_is_a_warning(examine: Examine, monkeypatch: pytest.MonkeyPatch):
     the_server_is(monkeypatch, connected=86)
     assert [(it.level, it.says) for it in (await examine())["connections"]] == [
@@ -126,6 +133,17 @@ async def test_dead_rows_that_vacuum_does_not_remove_are_told_with_the_table(
     assert "jobyard.event has 1,000 dead rows" in finding.says
     assert "never vacuumed" in finding.says
     assert "VACUUM jobyard.event" in str(finding.fix)
+
+
+async def test_dead_rows_beside_twice_as_many_live_ones_are_autovacuums_own_business(
+    examine: Examine, admin: db.Connection, monkeypatch: pytest.MonkeyPatch
+):
+    async def told(_: db.Connection) -> list[dict[str, object]]:
+        return [{"name": "job", "live": 2001, "dead": 1000, "vacuumed_ago": None}]
+
+    monkeypatch.setattr(vacuum, "DEAD_ROWS", 500)
+    monkeypatch.setattr(diagnosis, "tables", told)
+    assert [(it.level, it.says) for it in (await examine())["dead rows"]] == [(Level.OK, "1,000 in all")]
 
 
 async def test_long_transactions_are_told_by_who_holds_them_and_never_by_their_text(
@@ -188,6 +206,21 @@ async def test_a_listener_elsewhere_is_not_heard(
     monkeypatch.setattr(diagnosis, "NOTIFY_SECONDS", 0.2)
     assert not await diagnosis.notification_arrives(server("postgres"), admin)
     assert await diagnosis.notification_arrives(database, admin)
+
+
+async def test_what_somebody_else_says_on_the_channel_is_not_taken_for_the_answer(
+    database: str, monkeypatch: pytest.MonkeyPatch
+):
+    class Elsewhere:
+        """A connection whose notifications do not arrive, while somebody else's do."""
+
+        async def execute(self, *_: object) -> None:
+            other = await db.connect(database, hot=False, name="another doctor")
+            await other.execute("SELECT pg_notify($1, 'another word')", diagnosis.CHANNEL)
+            await other.close()
+
+    monkeypatch.setattr(diagnosis, "NOTIFY_SECONDS", 0.3)
+    assert not await diagnosis.notification_arrives(database, Elsewhere())  # type: ignore[arg-type] - it stands for one
 
 
 async def test_a_notification_queue_that_fills_is_a_failure(

@@ -225,6 +225,13 @@ async def test_the_jobs_of_a_bulk_count_in_the_queue_and_a_lone_bulk_is_always_t
         with pytest.raises(Overloaded, match="5 creates"):
             await intake.create(a_job())
     assert len(ids(await taken[0])) == 8
+    async with scene.locked("job"):
+        taken = [asyncio.create_task(intake.create_many([a_job() for _ in range(3)]))]
+        await until(lambda: _blocked(scene, 1))
+        with pytest.raises(Overloaded, match="5 creates"):
+            await intake.create_many([a_job() for _ in range(3)])
+        taken.append(asyncio.create_task(intake.create_many([a_job() for _ in range(2)])))
+    assert [len(ids(await it)) for it in taken] == [3, 2]
     assert len(ids(await intake.create_many([a_job() for _ in range(5)]))) == 5
 
 

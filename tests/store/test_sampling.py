@@ -8,6 +8,7 @@ from jobyard.domain.lifecycle import Fail, Retry, Succeeded
 from jobyard.store import database as db
 from jobyard.store import dispatch, sampling, upkeep
 from jobyard.store.sampling import Sample, last_sample, take_sample
+from jobyard.store.statements import statement
 from store.scene import Scene, ending
 
 
@@ -26,7 +27,8 @@ async def test_before_the_first_sample_there_is_none(scene: Scene):
 
 async def test_jobs_are_counted_by_queue_and_type_where_they_stand(scene: Scene):
     await scene.add(5)
-    await scene.add(2, type="report", queue="slow")
+    for _ in range(2):
+        await scene.add(1, type="report", queue="slow")
     await scene.add(3, delay_seconds=60.0)
     await scene.claim(await scene.worker(), 4)
     mails, reports = (await sampled(scene)).types
@@ -38,8 +40,8 @@ async def test_jobs_are_counted_by_queue_and_type_where_they_stand(scene: Scene)
         4,
     )
     assert (reports.queue, reports.type, reports.ready, reports.active) == ("slow", "report", 2, 0)
-    since = await scene.db.fetchval("SELECT min(since) FROM jobyard.ready WHERE lane = $1", 1)
-    assert mails.oldest == since
+    assert mails.oldest == await scene.db.fetchval("SELECT since FROM jobyard.ready WHERE lane = 1")
+    assert reports.oldest == await scene.db.fetchval("SELECT min(since) FROM jobyard.ready WHERE lane = 2")
     assert (mails.suspects, reports.suspects) == (0, 0)
 
 
@@ -98,6 +100,18 @@ async def test_of_several_maintainers_one_counts_in_each_interval(scene: Scene):
     assert await scene.count("sample") == 1
     for connection in others:
         await connection.close()
+
+
+async def test_a_fresh_sample_is_neither_counted_again_nor_replaced(scene: Scene):
+    await take_sample(scene.db, 10)
+    sent = list[str]()
+    async with scene.pool.acquire() as connection:
+        connection.add_query_logger(lambda record: sent.append(record.query))
+        assert not await take_sample(connection, 10)
+        await asyncio.sleep(0)  # a logger is called in the loop's next turn
+    assert len(sent) == 1, "it is looked at, and nothing is counted"
+    # Two that both saw an old one: the later comes too late.
+    assert await scene.db.fetchval(statement("sample_put"), 7, "[]", "[]", 10) is None
 
 
 async def test_a_sample_leaves_the_settings_of_its_connection_as_they_were(scene: Scene):

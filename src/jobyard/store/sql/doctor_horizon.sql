@@ -3,7 +3,7 @@
 SELECT 'transaction' AS kind, format('pid %s, %s', pid, coalesce(nullif(application_name, ''), 'no name')) AS who, state,
        extract(epoch FROM now() - xact_start)::float8 AS seconds, pid
 FROM pg_stat_activity
-WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND xact_start < now() - make_interval(secs => $1)
+WHERE backend_type = 'client backend' AND xact_start < now() - make_interval(secs => $1)
 UNION ALL
 SELECT 'prepared', gid, NULL, extract(epoch FROM now() - prepared)::float8, NULL
 FROM pg_prepared_xacts WHERE prepared < now() - make_interval(secs => $1)
