@@ -64,9 +64,8 @@ def _stop_with_supervisor(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) 
         # Unbuffered: a thread that holds the buffer's lock would break the interpreter's end.
         while os.read(sys.stdin.fileno(), 1024):
             pass
-        with contextlib.suppress(
-            RuntimeError
-        ):  # the process was told to stop by a signal too, and is nearly gone
+        # The loop is closed where a signal came as well and all is nearly over.
+        with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(stop.set)
 
     threading.Thread(target=wait_for_end_of_input, name="supervisor watch", daemon=True).start()
