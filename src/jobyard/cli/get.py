@@ -58,5 +58,8 @@ def judge(body: bytes, waited: float) -> Exit:
         case "failed":
             return Exit.REFUSED
         case status:
-            complain(f"still {status} after {waited:g} s")
+            advice = (
+                "; `jobyard queues` shows whether any worker runs its type" if status == "pending" else ""
+            )
+            complain(f"still {status} after {waited:g} s{advice}")
             return Exit.REFUSED
