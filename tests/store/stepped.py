@@ -41,6 +41,10 @@ class Session:
         await self._my_turn()
         return await self._connection.fetch(*statement)
 
+    async def fetchrow(self, *statement: Any) -> asyncpg.Record | None:
+        await self._my_turn()
+        return await self._connection.fetchrow(*statement)
+
     async def fetchval(self, *statement: Any) -> Any:
         await self._my_turn()
         return await self._connection.fetchval(*statement)

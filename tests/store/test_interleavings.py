@@ -159,6 +159,10 @@ async def _claim(session: Any, worker: int) -> Any:
         return "the worker is gone"
 
 
+async def _hand_back(session: Any, world: World, outcome: Outcome | None) -> set[UUID]:
+    return (await dispatch.hand_back(session, world.lanes, _ending(world, outcome))).jobs
+
+
 async def _sweep(session: Any, world: World) -> Any:
     now = datetime.now(UTC) + timedelta(seconds=20) if world.kind == "expiring" else None
     swept = await upkeep.sweep(session, world.lanes, now)
@@ -169,8 +173,8 @@ OPERATIONS: dict[str, Callable[[Any, World], Awaitable[Any]]] = {
     "claim": lambda session, _: _claim(session, MINE),
     "claim of another": lambda session, _: _claim(session, OTHER),
     "settle": lambda session, world: dispatch.settle(session, _ending(world, Succeeded())),
-    "retry": lambda session, world: dispatch.hand_back(session, world.lanes, _ending(world, Retry(60.0))),
-    "release": lambda session, world: dispatch.hand_back(session, world.lanes, _ending(world, None)),
+    "retry": lambda session, world: _hand_back(session, world, Retry(60.0)),
+    "release": lambda session, world: _hand_back(session, world, None),
     "sweep": _sweep,
     "promote": lambda session, _: upkeep.promote(session),
     "beat": lambda session, _: dispatch.beat(session, MINE, 30.0),

@@ -13,14 +13,17 @@ import pytest
 
 from jobyard.domain.lifecycle import Retry, Succeeded
 from jobyard.store import database as db
-from jobyard.store import dispatch, intake, upkeep
+from jobyard.store import dead_letters, dispatch, intake, upkeep
 from jobyard.store.intake import Intake
 from jobyard.store.lanes import Lanes
 from jobyard.store.reads import SOURCES
 from jobyard.store.statements import statement, statement_names
 from store.scene import LEASE, Scene, a_job, ending
 
-GROWING = {"job", "ready", "active", "scheduled", "done", "attempt", "event", "idempotency"}
+GROWING = {
+    *("job", "ready", "active", "scheduled", "done", "attempt", "event", "idempotency"),
+    *("redrive", "cancel_request", "progress", "job_log"),
+}
 """Tables that may hold millions of rows. `worker` and `lane` are small, and `active` holds what is in flight."""
 
 HOT = {"create", "claim", "settle", "back", "lock_held"}
@@ -40,11 +43,13 @@ Node = dict[str, Any]
 
 def texts(name: str) -> list[str]:
     """A statement as it is sent; the list is sent in one form a source."""
-    return (
-        [statement("list").replace("{source}", source) for source in SOURCES]
-        if name == "list"
-        else [statement(name)]
-    )
+    match name:
+        case "list":
+            return [statement("list").replace("{source}", source) for source in SOURCES]
+        case "dead_letters":
+            return [dead_letters.dead_letters_statement(*form) for form in dead_letters.SOURCES]
+        case _:
+            return [statement(name)]
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from jobyard.api import documentation, jobs, metrics, overview, probes
+from jobyard.api import dead_letters, documentation, history, jobs, metrics, overview, probes
 from jobyard.api.edge import Edge
 from jobyard.api.openapi import document
 from jobyard.api.pages import Pages
@@ -27,6 +27,7 @@ from jobyard.api.schemas import (
     Job,
     JobPage,
     ListQuery,
+    LogPage,
     PageQuery,
 )
 from jobyard.api.traced import Traced
@@ -40,6 +41,7 @@ from jobyard.domain.errors import (
     NotFound,
     Overloaded,
     TooManyLanes,
+    WrongState,
 )
 from jobyard.ports import Clock
 from jobyard.store.database import Pool
@@ -140,7 +142,7 @@ ROUTES = (
     Route(
         "GET",
         "/api/jobs/{id}/attempts",
-        jobs.attempts,
+        history.attempts,
         "List the attempts of a job",
         "Newest first, those of all runs, the running one included.",
         "jobs",
@@ -151,13 +153,85 @@ ROUTES = (
     Route(
         "GET",
         "/api/jobs/{id}/events",
-        jobs.events,
+        history.events,
         "List what happened to a job",
         "Newest first. An event's `id` is `lease.phase`, unique within the job.",
         "jobs",
         {200: Reply("A page.", (EventPage,))},
         query=PageQuery,
         problems=(NotFound, BadPageToken, ValidationFailed, *DATABASE),
+    ),
+    Route(
+        "GET",
+        "/api/jobs/{id}/log",
+        history.log,
+        "Read what a job's attempts wrote",
+        "Oldest first, the lines that handlers wrote onto the job.",
+        "jobs",
+        {200: Reply("A page.", (LogPage,))},
+        query=PageQuery,
+        problems=(NotFound, BadPageToken, ValidationFailed, *DATABASE),
+    ),
+    Route(
+        "POST",
+        "/api/jobs/{id}/cancel",
+        jobs.cancel,
+        "Cancel a job",
+        "A pending job is over at once. A running one is asked to end: its handler hears of it within 2 seconds, and may "
+        "still complete the job. It is not tried again.",
+        "jobs",
+        {
+            200: Reply("It was pending and is over now.", (Job,)),
+            202: Reply("It runs, and is asked to end.", (Job,)),
+        },
+        problems=(NotFound, WrongState, *DATABASE),
+    ),
+    Route(
+        "POST",
+        "/api/jobs/{id}/retry",
+        jobs.retry,
+        "Run a failed job again",
+        "Its next run, with all its tries before it; what happened before is kept.",
+        "jobs",
+        {200: Reply("It is pending again.", (Job,))},
+        problems=(NotFound, WrongState, *DATABASE),
+    ),
+    Route(
+        "GET",
+        "/api/dead-letters",
+        dead_letters.list_dead_letters,
+        "List dead letters",
+        "Jobs that failed for good and wait for a person, newest first. A page may be short, or empty, and still have a "
+        "`nextPageToken`.",
+        "dead letters",
+        {200: Reply("A page.", (JobPage,))},
+        query=dead_letters.DeadLetterQuery,
+        problems=(BadPageToken, ValidationFailed, *DATABASE),
+    ),
+    Route(
+        "POST",
+        "/api/dead-letters/redrive",
+        dead_letters.redrive,
+        "Run dead letters again",
+        "A page of what is meant, oldest first, each with all its tries before it. With `rate` they are spread over "
+        "time. Go on with the `nextPageToken` until it is null.",
+        "dead letters",
+        {200: Reply("What was, or would be, run again.", (dead_letters.Dealt,))},
+        body=dead_letters.Redrive,
+        body_example='{"filter":{"type":"email","reason":"exhausted"},"limit":100,"rate":10,"dryRun":true}',
+        problems=(*BODY, BadPageToken, *DATABASE),
+    ),
+    Route(
+        "DELETE",
+        "/api/dead-letters",
+        dead_letters.purge,
+        "Delete dead letters",
+        "A page of what is meant, oldest first, with all that is kept of them. It cannot be undone.",
+        "dead letters",
+        {200: Reply("What was, or would be, deleted.", (dead_letters.Dealt,))},
+        body=dead_letters.Purge,
+        body_example='{"filter":{"type":"email"},"dryRun":true}',
+        problems=(*BODY, BadPageToken, *DATABASE),
     ),
     Route(
         "GET",

@@ -7,7 +7,6 @@ import hashlib
 import re
 import uuid
 from collections.abc import Mapping
-from itertools import dropwhile, islice
 from typing import TypeVar
 
 import asyncpg
@@ -17,29 +16,26 @@ from jobyard import telemetry
 from jobyard.api import bodies, render
 from jobyard.api.exchange import Answer, Headers, Request, json_answer
 from jobyard.api.listing import list_name, read_query
+from jobyard.api.one_job import job_id, row_of
 from jobyard.api.paging import make_token, read_token
 from jobyard.api.parts import ENVELOPE_BYTES, Parts
 from jobyard.api.problems import Fault, TooLarge, ValidationFailed, problem_of
 from jobyard.api.schemas import (
     KEY_PATTERN,
-    AttemptPage,
     BulkAnswer,
     BulkEnvelope,
     BulkItem,
     BulkJob,
     Created,
     CreateJob,
-    EventPage,
     JobPage,
     ListQuery,
-    PageQuery,
 )
 from jobyard.domain.errors import DatabaseUnavailable, JobyardError, NotFound, Overloaded
-from jobyard.domain.events import EventKey, events_of
 from jobyard.domain.job import DEFAULT_TENANT, IdempotencyKey, NewJob
 from jobyard.domain.lifecycle import Status, is_final
 from jobyard.ids import new_job_id
-from jobyard.store import intake, reads
+from jobyard.store import intake, reads, verbs
 from jobyard.telemetry import LogEvent
 
 J = TypeVar("J", bound=CreateJob)
@@ -52,7 +48,6 @@ ASK_AGAIN = b"private, no-cache"
 _decoder = msgspec.json.Decoder(CreateJob)
 _bulk_job_decoder = msgspec.json.Decoder(BulkJob)
 _envelope_decoder = msgspec.json.Decoder(BulkEnvelope)
-_canonical_uuid = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
 _key = re.compile(KEY_PATTERN).match
 _traceparent = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
 
@@ -95,16 +90,31 @@ async def create_bulk(parts: Parts, request: Request) -> Answer:
 
 
 async def get(parts: Parts, request: Request) -> Answer:
-    job = _job_id(request)
-    row = await _row(parts, job)
+    job = job_id(request)
+    row = await row_of(parts, job)
     if (seconds := request.wait_seconds()) and not is_final(Status(row["status"])):
         await parts.waiters.wait((job, row["run"]), seconds, request.gone())
-        row = await _row(parts, job)
+        row = await row_of(parts, job)
     tag = render.etag(row)
     headers: Headers = [(b"etag", tag)]
     if _matches(request.headers.get(b"if-none-match"), tag):
         return Answer(304, b"", headers, caching=ASK_AGAIN)
     return json_answer(200, render.job(row), headers, ASK_AGAIN)
+
+
+async def cancel(parts: Parts, request: Request) -> Answer:
+    job = job_id(request)
+    async with parts.reading() as connection:
+        cancelled = await verbs.cancel(connection, job, DEFAULT_TENANT)
+    status = 200 if cancelled is verbs.Cancelled.AT_ONCE else 202
+    return json_answer(status, render.job(await row_of(parts, job)))
+
+
+async def retry(parts: Parts, request: Request) -> Answer:
+    job = job_id(request)
+    async with parts.reading() as connection:
+        await verbs.retry(connection, job, DEFAULT_TENANT)
+    return json_answer(200, render.job(await row_of(parts, job)))
 
 
 async def list_jobs(parts: Parts, request: Request) -> Answer:
@@ -120,40 +130,6 @@ async def list_jobs(parts: Parts, request: Request) -> Answer:
         page = await reads.list_jobs(connection, DEFAULT_TENANT, _filters(query), below, query.page_size)
     token = make_token(page.last.bytes, name) if page.last else None
     return json_answer(200, JobPage([render.job_summary(row) for row in page.rows], token))
-
-
-async def attempts(parts: Parts, request: Request) -> Answer:
-    job, values = _job_id(request), request.query()
-    query = read_query(values, PageQuery)
-    name = list_name(request, values)
-    below = (
-        _lease(read_token(query.page_token, name, 8)) if query.page_token is not None else reads.NEWEST_LEASE
-    )
-    await _row(parts, job)
-    async with parts.reading() as connection:
-        rows = await reads.attempts(connection, job, below, query.page_size + 1)
-    records = [render.attempt_record(row) for row in rows[: query.page_size]]
-    more = len(rows) > query.page_size
-    token = make_token(records[-1].lease.to_bytes(8), name) if more else None
-    return json_answer(200, AttemptPage([render.attempt(record) for record in records], token))
-
-
-async def events(parts: Parts, request: Request) -> Answer:
-    job, values = _job_id(request), request.query()
-    query = read_query(values, PageQuery)
-    name = list_name(request, values)
-    before = _event_key(read_token(query.page_token, name, 9)) if query.page_token is not None else None
-    created_at = (await _row(parts, job))["created_at"]
-    async with parts.reading() as connection:
-        # The lease at which the last page ended may have an event left; every attempt has at least one.
-        below = reads.NEWEST_LEASE if before is None else before.lease + 1
-        rows = await reads.attempts(connection, job, below, query.page_size + 2)
-    facts = events_of(created_at, map(render.attempt_record, rows))
-    unseen = dropwhile(lambda fact: before is not None and fact.key >= before, facts)
-    found = list(islice(unseen, query.page_size + 1))
-    shown = found[: query.page_size]
-    token = make_token(_position(shown[-1].key), name) if len(found) > len(shown) else None
-    return json_answer(200, EventPage([render.event(job, fact) for fact in shown], token))
 
 
 # Creates
@@ -239,29 +215,10 @@ async def _final(
 async def _await_final(
     parts: Parts, request: Request, created: intake.Created, seconds: int
 ) -> asyncpg.Record | None:
-    run = (await _row(parts, created.id))["run"] if created.replayed else FIRST_RUN
+    run = (await row_of(parts, created.id))["run"] if created.replayed else FIRST_RUN
     await parts.waiters.wait((created.id, run), seconds, request.gone())
-    row = await _row(parts, created.id)
+    row = await row_of(parts, created.id)
     return row if is_final(Status(row["status"])) else None
-
-
-# One job
-
-
-def _job_id(request: Request) -> uuid.UUID:
-    """Anything but a UUID in its canonical form, in either case, is no job we have."""
-    text = request.path_value("id")
-    if not _canonical_uuid(text):
-        raise NotFound(text)
-    return uuid.UUID(text)
-
-
-async def _row(parts: Parts, job: uuid.UUID) -> asyncpg.Record:
-    async with parts.reading() as connection:
-        row = await reads.get(connection, job, DEFAULT_TENANT)
-    if row is None:
-        raise NotFound(str(job))
-    return row
 
 
 def _matches(asked: bytes | None, tag: bytes) -> bool:
@@ -294,16 +251,3 @@ def _filters(query: ListQuery) -> reads.Filters:
         created_after=query.created_after,
         created_before=query.created_before,
     )
-
-
-def _lease(position: bytes) -> int:
-    """Anybody can forge a token with what no lease can be."""
-    return min(int.from_bytes(position), reads.NEWEST_LEASE - 1)
-
-
-def _position(key: EventKey) -> bytes:
-    return key.lease.to_bytes(8) + bytes([key.is_end])
-
-
-def _event_key(position: bytes) -> EventKey:
-    return EventKey(_lease(position[:8]), bool(position[8]))

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from jobyard.api import faults
 from jobyard.api.exchange import Request
-from jobyard.api.problems import ValidationFailed
-from jobyard.api.schemas import ListQuery, PageQuery
+from jobyard.api.problems import Fault, ValidationFailed
 from jobyard.domain.errors import BadPageToken
 
-Q = TypeVar("Q", ListQuery, PageQuery)
+
+class Query(Protocol):
+    """A shape of parameters."""
+
+    def faults(self) -> list[Fault]:
+        """What no single parameter can know."""
+        ...
+
+
+Q = TypeVar("Q", bound=Query)
 
 
 def read_query(values: Mapping[str, object], shape: type[Q]) -> Q:

@@ -19,6 +19,7 @@ from jobyard.domain.errors import (
     NotFound,
     Overloaded,
     TooManyLanes,
+    WrongState,
 )
 
 
@@ -130,6 +131,7 @@ KINDS: dict[type[JobyardError], Kind] = {
     NotFound: Kind(404, "not_found", "There is nothing here", "No such job, or no such address."),
     MethodNotAllowed: Kind(405, "method_not_allowed", "This address does not take this method"),
     TooSlow: Kind(408, "request_timeout", "The request arrived too slowly", closes=True),
+    WrongState: Kind(409, "wrong_state", "This does not apply to the job as it is"),
     TooLarge: Kind(413, "too_large", "The request is too large", closes=True),
     UriTooLong: Kind(414, "uri_too_long", "The address is too long", closes=True),
     UnsupportedMediaType: Kind(415, "unsupported_media_type", "Only JSON is understood", closes=True),

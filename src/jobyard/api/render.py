@@ -9,7 +9,8 @@ from uuid import UUID
 import asyncpg
 from msgspec import UNSET, Raw
 
-from jobyard.api.schemas import Attempt, BackoffShown, EventData, Job, JobEvent, JobSummary
+from jobyard.api.schemas import Attempt, BackoffShown, EventData, Job, JobEvent, JobSummary, LogLine, Progress
+from jobyard.domain import events
 from jobyard.domain.events import AttemptOutcome, AttemptRecord, Event, EventType
 from jobyard.domain.lifecycle import DEAD_LETTER_REASONS, Reason, Status
 
@@ -39,7 +40,7 @@ def _shared(row: asyncpg.Record) -> dict[str, Any]:
         "type": row["type"],
         "status": _STATUSES[row["status"]],
         "created_at": time_text(row["created_at"]),
-        "updated_at": time_text(row["updated_at"]),
+        "updated_at": time_text(_last_change(row)),
         "queue": row["queue"],
         "priority": row["priority"],
         "error": _raw(row["error"]),
@@ -52,15 +53,28 @@ def _shared(row: asyncpg.Record) -> dict[str, Any]:
         "backoff": BackoffShown(row["backoff_base"], row["backoff_cap"]),
         "tags": _raw(row["tags"]),
         "metadata": _raw(row["metadata"]),
+        "cancel_requested": row["cancel_requested_at"] is not None,
+        "progress": _progress(row),
         "dead_letter": reason in DEAD_LETTER_REASONS,
         "traceparent": row["trace"],
     }
 
 
 def etag(row: asyncpg.Record) -> bytes:
-    """A job never changes without its place: these name the place."""
-    place = f'"{row["run"]}.{row["attempt"]}.{row["status"]}.{row["updated_at"].timestamp():.6f}"'
+    """These name the job's place, and what was said of it there: nothing else of a job changes."""
+    place = f'"{row["run"]}.{row["attempt"]}.{row["status"]}.{_last_change(row).timestamp():.6f}"'
     return place.encode()
+
+
+def _last_change(row: asyncpg.Record) -> datetime:
+    said = (row["cancel_requested_at"], row["progress_at"])
+    return max(row["updated_at"], *(at for at in said if at is not None), row["created_at"])
+
+
+def _progress(row: asyncpg.Record) -> Progress | None:
+    if row["progress_at"] is None:
+        return None
+    return Progress(row["percent"], row["message"], time_text(row["progress_at"]))
 
 
 def attempt_record(row: asyncpg.Record) -> AttemptRecord:
@@ -76,7 +90,15 @@ def attempt_record(row: asyncpg.Record) -> AttemptRecord:
         outcome=AttemptOutcome(row["outcome"]),
         reason=row["reason"],
         error=row["error"],
+        cancel_requested_at=row["cancel_requested_at"],
+        progress=_told(row),
+        redriven_at=row["redriven_at"],
     )
+
+
+def _told(row: asyncpg.Record) -> events.Progress | None:
+    at = row["progress_at"]
+    return None if at is None else events.Progress(at, row["percent"], row["message"])
 
 
 def attempt(record: AttemptRecord) -> Attempt:
@@ -103,15 +125,27 @@ def _event_data(fact: Event) -> EventData:
     if record is None:
         return EventData()
     data = EventData(run=record.run, attempt=record.attempt)
-    if fact.type is EventType.STARTED:
-        data.worker = UNSET if record.worker is None else str(record.worker)
-        return data
-    if fact.type in (EventType.RETRY_SCHEDULED, EventType.RELEASED):
+    match fact.type:
+        case EventType.STARTED:
+            data.worker = UNSET if record.worker is None else str(record.worker)
+        case EventType.PROGRESS if record.progress is not None:
+            data.percent = UNSET if record.progress.percent is None else record.progress.percent
+            data.message = record.progress.message or UNSET
+        case EventType.CANCEL_REQUESTED | EventType.PROGRESS:
+            pass
+        case EventType.REDRIVEN:
+            return EventData(run=record.run + 1)
+        case _:
+            _add_ending(data, fact.type, record)
+    return data
+
+
+def _add_ending(data: EventData, type: EventType, record: AttemptRecord) -> None:
+    if type in (EventType.RETRY_SCHEDULED, EventType.RELEASED):
         data.cause = record.outcome
         data.retry_at = UNSET if record.retry_at is None else time_text(record.retry_at)
     data.reason = record.reason or UNSET
     data.error = UNSET if record.error is None else Raw(record.error)
-    return data
 
 
 def _raw(text: str | None) -> Raw | None:
@@ -120,3 +154,8 @@ def _raw(text: str | None) -> Raw | None:
 
 def time_or_null(time: datetime | None) -> str | None:
     return None if time is None else time_text(time)
+
+
+def log_line(row: asyncpg.Record) -> LogLine:
+    """From the columns of job_log.sql."""
+    return LogLine(str(row["lease"]), row["line"], time_text(row["at"]), row["level"], row["text"])

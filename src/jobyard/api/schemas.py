@@ -188,6 +188,14 @@ class BackoffShown(msgspec.Struct, rename="camel"):
     cap_seconds: float
 
 
+class Progress(msgspec.Struct, rename="camel"):
+    """What the running attempt, or the last one, told of how far it has come."""
+
+    percent: Annotated[float, Meta(ge=0, le=100)] | None
+    message: str | None
+    at: Time
+
+
 class JobSummary(msgspec.Struct, rename="camel", kw_only=True):
     """A job as lists show it: without payload and result. `reason` is set with the status `failed`."""
 
@@ -208,8 +216,8 @@ class JobSummary(msgspec.Struct, rename="camel", kw_only=True):
     backoff: BackoffShown
     tags: Annotated[Raw, Meta(description="List of strings.")] | None
     metadata: Annotated[Raw, Meta(description="Object of strings.")] | None
-    cancel_requested: bool = False
-    progress: None = None
+    cancel_requested: Annotated[bool, Meta(description="Somebody wants this run to end.")] = False
+    progress: Progress | None = None
     dead_letter: Annotated[bool, Meta(description="It has failed for good, and waits for a person.")] = False
     traceparent: str | None = None
 
@@ -244,6 +252,8 @@ class EventData(msgspec.Struct, rename="camel", omit_defaults=True):
     worker: str | UnsetType = UNSET
     cause: str | UnsetType = UNSET
     reason: str | UnsetType = UNSET
+    percent: float | UnsetType = UNSET
+    message: str | UnsetType = UNSET
     retry_at: Time | UnsetType = UNSET
     error: AnyJson | UnsetType = UNSET
 
@@ -256,6 +266,23 @@ class JobEvent(msgspec.Struct, rename="camel"):
     time: Time
     job_id: Id
     data: EventData
+
+
+class LogLine(msgspec.Struct, rename="camel"):
+    """A line that an attempt wrote onto its job. `line` counts from 1 within the attempt."""
+
+    lease: str
+    line: int
+    at: Time
+    level: str
+    text: str
+
+
+class LogPage(msgspec.Struct, rename="camel"):
+    """Oldest first."""
+
+    items: list[LogLine]
+    next_page_token: str | None
 
 
 class JobPage(msgspec.Struct, rename="camel"):
@@ -293,11 +320,7 @@ class ListQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_o
     page_token: str | None = None
 
     def faults(self) -> list[Fault]:
-        after, before = self.created_after, self.created_before
-        return [
-            *(instant_faults(after, "/createdAfter") if after else ()),
-            *(instant_faults(before, "/createdBefore") if before else ()),
-        ]
+        return period_faults("/created", self.created_after, self.created_before)
 
 
 class PageQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
@@ -308,6 +331,14 @@ class PageQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_o
 
     def faults(self) -> list[Fault]:
         return []
+
+
+def period_faults(pointer: str, after: datetime | None, before: datetime | None) -> list[Fault]:
+    """`pointer`: as of both its ends, without After and Before."""
+    return [
+        *(instant_faults(after, f"{pointer}After") if after else ()),
+        *(instant_faults(before, f"{pointer}Before") if before else ()),
+    ]
 
 
 def instant_faults(instant: datetime, pointer: str) -> list[Fault]:

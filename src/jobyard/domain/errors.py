@@ -5,6 +5,7 @@
     ├── InvalidJob           what was asked cannot be kept; names the place
     │   ├── TooManyLanes     the tenant has used up its (queue, type, priority) combinations
     │   └── IdempotencyMismatch   the key was used with another body
+    ├── WrongState           what was asked does not apply to a job in this state
     ├── BadPageToken         the token does not belong to these filters
     ├── Overloaded           a bounded queue is full; come back later
     ├── DatabaseUnavailable  PostgreSQL did not answer in time; nothing is known to be accepted
@@ -37,6 +38,10 @@ class TooManyLanes(InvalidJob):
 
 
 class IdempotencyMismatch(InvalidJob):
+    pass
+
+
+class WrongState(JobyardError):
     pass
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 
 class EventType(StrEnum):
@@ -46,8 +46,18 @@ ENDINGS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """What an attempt last told of how far it has come. `percent`: 0 to 100."""
+
+    at: datetime
+    percent: float | None
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """One attempt as it stands on record. `retry_at`: when the next try was due; `error`: JSON text."""
+    """One attempt as it stands on record, or, without a start, the end of a run that no attempt brought about.
+    `retry_at`: when the next try was due; `error`: JSON text."""
 
     run: int
     attempt: int
@@ -59,18 +69,31 @@ class AttemptRecord:
     outcome: AttemptOutcome
     reason: str | None
     error: str | None
+    cancel_requested_at: datetime | None = None
+    progress: Progress | None = None
+    redriven_at: datetime | None = None
+
+
+class Phase(IntEnum):
+    """What happens to an attempt, in this order."""
+
+    START = 0
+    CANCEL_REQUEST = 1
+    PROGRESS = 2
+    END = 3
+    REDRIVE = 4
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class EventKey:
-    """Events of a job in the order in which they happened: by lease, then start before end. Its creation is
-    before every lease."""
+    """Events of a job in the order in which they happened: by lease, then by phase. Its creation is before every
+    lease."""
 
     lease: int
-    is_end: bool
+    phase: Phase
 
 
-CREATION = EventKey(0, False)
+CREATION = EventKey(0, Phase.START)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +119,15 @@ def events_of(created_at: datetime, attempts: Iterable[AttemptRecord]) -> Iterat
 
 
 def _events_of_attempt(attempt: AttemptRecord) -> Iterator[Event]:
-    ending = ENDINGS.get(attempt.outcome)
-    if ending is not None and attempt.ended_at is not None:
-        yield Event(EventKey(attempt.lease, True), ending, attempt.ended_at, attempt)
-    if attempt.started_at is not None:
-        yield Event(EventKey(attempt.lease, False), EventType.STARTED, attempt.started_at, attempt)
+    """Newest first."""
+    told = attempt.progress
+    found = (
+        (Phase.REDRIVE, EventType.REDRIVEN, attempt.redriven_at),
+        (Phase.END, ENDINGS.get(attempt.outcome), attempt.ended_at),
+        (Phase.PROGRESS, EventType.PROGRESS, told and told.at),
+        (Phase.CANCEL_REQUEST, EventType.CANCEL_REQUESTED, attempt.cancel_requested_at),
+        (Phase.START, EventType.STARTED, attempt.started_at),
+    )
+    for phase, event, time in found:
+        if event is not None and time is not None:
+            yield Event(EventKey(attempt.lease, phase), event, time, attempt)

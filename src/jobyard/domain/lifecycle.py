@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, assert_never
 
+from jobyard.domain.errors import WrongState
 from jobyard.domain.retry import Backoff
 
 
@@ -76,8 +77,28 @@ TRUSTED, SUSPECT, SOLITARY = 0, 1, 2
 time, and its death is charged to it."""
 
 
+CANCELLED_WHILE_PENDING = {"type": "Cancelled", "message": "cancelled before it ran"}
+CANCELLED_WHILE_RUNNING = {"type": "Cancelled", "message": "cancelled while it ran"}
+"""What is kept as the error of a cancelled job."""
+
+
 def is_final(status: Status) -> bool:
     return status in (Status.COMPLETED, Status.FAILED)
+
+
+def cancel(status: Status) -> Status:
+    """What a cancel makes of a job: FAILED at once, or PROCESSING still, where an attempt has to be asked. Raises
+    WrongState."""
+    if is_final(status):
+        raise WrongState(f"the job is {status.value}; only a pending or processing job can be cancelled")
+    return Status.FAILED if status is Status.PENDING else Status.PROCESSING
+
+
+def redrive(status: Status) -> Status:
+    """What a redrive makes of a job. Raises WrongState."""
+    if status is not Status.FAILED:
+        raise WrongState(f"the job is {status.value}; only a failed job can be tried again")
+    return Status.PENDING
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +138,12 @@ class TimedOut:
     seconds: float
 
 
-Outcome = Succeeded | Failed | Retry | Fail | TimedOut
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The attempt was asked to end, and did so without completing the job."""
+
+
+Outcome = Succeeded | Failed | Retry | Fail | TimedOut | Cancelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +199,8 @@ def settle(standing: Standing, outcome: Outcome, chance: float) -> Change:
         case TimedOut(seconds):
             error = {"type": "Timeout", "message": f"the attempt ran longer than {seconds:g} s"}
             return _try_again(standing, Cause.TIMEOUT, error, chance)
+        case Cancelled():
+            return _failed(standing, Cause.CANCELLED, CANCELLED_WHILE_RUNNING)
         case _:
             assert_never(outcome)
 

@@ -21,6 +21,9 @@ from jobyard.store.database import Connection, repeated_when_transient, values
 from jobyard.store.lanes import Lanes
 from jobyard.store.statements import statement
 
+ATTEMPTS_KEPT = 1000
+"""Of one job, the newest: an attempt that gives back its try may be followed by another without end."""
+
 
 @dataclass(frozen=True)
 class Lane:
@@ -137,12 +140,19 @@ async def settle(connection: Connection, endings: Sequence[Ending]) -> set[UUID]
     return set(values(rows, "job"))
 
 
-async def hand_back(connection: Connection, lanes: Lanes, endings: Sequence[Ending]) -> set[UUID]:
+class Moved(NamedTuple):
+    """The jobs that went back, and those of them that ended instead, since somebody had asked to cancel them."""
+
+    jobs: set[UUID]
+    cancelled: set[UUID]
+
+
+async def hand_back(connection: Connection, lanes: Lanes, endings: Sequence[Ending]) -> Moved:
     """Move attempts back in line (retry, release), in a transaction that locks first and writes second.
     Jobs missing from the answer had lost their lease."""
     ordered = sorted(endings, key=_by_job)
 
-    async def lock_then_move() -> set[UUID]:
+    async def lock_then_move() -> Moved:
         async with connection.transaction():
             leases = ([ending.job for ending in ordered], [ending.lease for ending in ordered])
             held = set(values(await connection.fetch(statement("lock_held"), *leases), "job"))
@@ -151,15 +161,15 @@ async def hand_back(connection: Connection, lanes: Lanes, endings: Sequence[Endi
     return await repeated_when_transient(lock_then_move)
 
 
-async def move_back(connection: Connection, lanes: Lanes, endings: Sequence[Ending]) -> set[UUID]:
+async def move_back(connection: Connection, lanes: Lanes, endings: Sequence[Ending]) -> Moved:
     """The second half of a hand-back: the rows are locked by this transaction, in order of job."""
     if not endings:
-        return set()
+        return Moved(set(), set())
     keys = [ending.lane.at_level(ending.change.suspect) for ending in endings]
     # Each key once: asked again, a lane that this transaction has just made would look like anybody's.
     found = {key: await lanes.id_of(connection, key) for key in dict.fromkeys(keys)}
     changes = [ending.change for ending in endings]
-    moved = await connection.fetchval(
+    moved = await connection.fetchrow(
         statement("back"),
         [ending.job for ending in endings],
         [ending.lease for ending in endings],
@@ -172,8 +182,20 @@ async def move_back(connection: Connection, lanes: Lanes, endings: Sequence[Endi
         [_text(change.error) for change in changes],
         list({ending.lane.type for ending in endings}),
         any(made for _, made in found.values()),
+        ATTEMPTS_KEPT,
     )
-    return set(moved or ())
+    assert moved is not None
+    return Moved(set(moved["moved"] or ()), set(moved["cancelled"] or ()))
+
+
+async def cancel_requests(
+    connection: Connection, running: Sequence[tuple[UUID, int]]
+) -> list[tuple[UUID, int]]:
+    """Which of these (job, run) somebody wants to end."""
+    rows = await connection.fetch(
+        statement("cancel_requests"), [job for job, _ in running], [run for _, run in running]
+    )
+    return [(row["job"], row["run"]) for row in rows]
 
 
 async def start_worker(

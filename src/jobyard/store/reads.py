@@ -110,9 +110,18 @@ async def list_jobs(
     return Page(rows, found[0]["examined"])
 
 
-async def attempts(connection: Connection, job: UUID, below: int, size: int) -> list[asyncpg.Record]:
-    """The columns of attempts.sql, newest first, at most `size`."""
-    return await connection.fetch(statement("attempts"), job, below, size)
+async def attempts(
+    connection: Connection, job: UUID, below: int, size: int, *, all_ends: bool = False
+) -> list[asyncpg.Record]:
+    """The columns of attempts.sql, newest first, at most `size`. `all_ends`: also of runs that ended while pending."""
+    return await connection.fetch(statement("attempts"), job, below, size, all_ends)
+
+
+async def job_log(
+    connection: Connection, job: UUID, after: tuple[int, int], size: int
+) -> list[asyncpg.Record]:
+    """The columns of job_log.sql, oldest first, behind this (lease, line), at most `size`."""
+    return await connection.fetch(statement("job_log"), job, *after, size)
 
 
 async def finished(connection: Connection, waited_for: Sequence[tuple[UUID, int]]) -> list[tuple[UUID, int]]:

@@ -60,8 +60,11 @@ async def sweep(connection: Connection, lanes: Lanes, now: datetime | None = Non
             workers = await connection.fetch(statement("expire_workers"), now)
             rows = await connection.fetch(statement("lock_abandoned"), SWEEP_ROWS)
             endings = [_ending(row) for row in rows]
-            await move_back(connection, lanes, endings)
-        ways = [(ending.lane, ending.change.cause) for ending in endings]
+            moved = await move_back(connection, lanes, endings)
+        ways = [
+            (ending.lane, Cause.CANCELLED if ending.job in moved.cancelled else ending.change.cause)
+            for ending in endings
+        ]
         return Swept([(row["id"], row["name"]) for row in workers], ways)
 
     return await repeated_when_transient(once)
@@ -87,9 +90,10 @@ async def delete_finished(connection: Connection, completed_seconds: float, fail
             )
             if not rows:
                 return 0
-            return await connection.fetchval(
+            gone = await connection.fetchval(
                 statement("retention_delete"), values(rows, "job"), values(rows, "run")
             )
+            return len(gone or ())
 
     return await repeated_when_transient(once)
 

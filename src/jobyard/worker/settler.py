@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from uuid import UUID
 
 from jobyard import telemetry
 from jobyard.domain.job import LaneKey
@@ -14,7 +13,7 @@ from jobyard.loop import backoff, end_if_cancelled
 from jobyard.ports import Clock
 from jobyard.store import dispatch
 from jobyard.store.database import Pool
-from jobyard.store.dispatch import Ending
+from jobyard.store.dispatch import Ending, Moved
 from jobyard.store.intake import POISON
 from jobyard.store.lanes import Lanes
 from jobyard.telemetry import LogEvent, metrics
@@ -24,7 +23,7 @@ SETTLE_ROWS = 200
 SETTLE_BYTES = 32 << 20
 """Of results in one statement: the server takes no message of 1 GB."""
 
-Write = Callable[[Sequence[Ending]], Awaitable[set[UUID]]]
+Write = Callable[[Sequence[Ending]], Awaitable[Moved]]
 """Ends attempts and answers which jobs still held their lease."""
 
 
@@ -109,15 +108,15 @@ class Settler:
         if back:
             self._report(back, await self._halving(self._hand_back, back))
 
-    async def _settle(self, endings: Sequence[Ending]) -> set[UUID]:
+    async def _settle(self, endings: Sequence[Ending]) -> Moved:
         async with self._pool.acquire() as connection:
-            return await dispatch.settle(connection, endings)
+            return Moved(await dispatch.settle(connection, endings), set())
 
-    async def _hand_back(self, endings: Sequence[Ending]) -> set[UUID]:
+    async def _hand_back(self, endings: Sequence[Ending]) -> Moved:
         async with self._pool.acquire() as connection:
             return await dispatch.hand_back(connection, self._lanes, endings)
 
-    async def _halving(self, write: Write, endings: Sequence[Ending]) -> set[UUID]:
+    async def _halving(self, write: Write, endings: Sequence[Ending]) -> Moved:
         """What PostgreSQL refuses to keep of an attempt fails its own job and no other."""
         try:
             return await write(endings)
@@ -125,14 +124,17 @@ class Settler:
             if len(endings) == 1:
                 return await self._settle([_refused(endings[0], refusal)])
             middle = len(endings) // 2
-            return await self._halving(write, endings[:middle]) | await self._halving(write, endings[middle:])
+            first = await self._halving(write, endings[:middle])
+            second = await self._halving(write, endings[middle:])
+            return Moved(first.jobs | second.jobs, first.cancelled | second.cancelled)
 
-    def _report(self, endings: Sequence[Ending], written: set[UUID]) -> None:
+    def _report(self, endings: Sequence[Ending], moved: Moved) -> None:
         ended: defaultdict[tuple[LaneKey, Cause], list[float | None]] = defaultdict(list)
         for ending in endings:
-            held = ending.job in written
+            held = ending.job in moved.jobs
             if held:
-                ended[ending.lane, ending.change.cause].append(ending.ran)
+                cause = Cause.CANCELLED if ending.job in moved.cancelled else ending.change.cause
+                ended[ending.lane, cause].append(ending.ran)
             else:
                 _tell_loss(ending)
             self._reported.add(ending.lease)

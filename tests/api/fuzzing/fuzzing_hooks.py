@@ -22,6 +22,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     for job in jobs if isinstance(jobs, list) else []:
         if isinstance(job, dict):
             _write_whole_numbers_as_integers(job)
+            _leave_one_of_what_excludes_another(job)
 
 
 def _is_good(key: Any) -> bool:
@@ -30,7 +31,13 @@ def _is_good(key: Any) -> bool:
 
 def _write_whole_numbers_as_integers(job: dict[str, Any]) -> None:
     """To JSON Schema 7.0 is an integer; to us, as to most clients, it is none."""
-    for name in ("priority", "maxAttempts"):
+    for name in ("priority", "maxAttempts", "limit"):
         value = job.get(name)
         if isinstance(value, float) and value.is_integer():
             job[name] = int(value)
+
+
+def _leave_one_of_what_excludes_another(job: dict[str, Any]) -> None:
+    """The document says in words that a job has a time or a delay, not both."""
+    if job.get("runAt") is not None and isinstance(job.get("delaySeconds"), int | float):
+        del job["delaySeconds"]

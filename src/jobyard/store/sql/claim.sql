@@ -26,8 +26,8 @@ WITH taken AS (
            now() + make_interval(secs => timeout_seconds + $5), tenant, lane, run, attempt + 1, crashes
     FROM wanted
 ), told AS (
-    INSERT INTO jobyard.event (tenant, kind, jobs, attempts)
-    SELECT tenant, 'started', array_agg(job), array_agg(attempt + 1) FROM wanted GROUP BY tenant
+    INSERT INTO jobyard.event (tenant, kind, jobs, attempts, leases, worker)
+    SELECT tenant, 'started', array_agg(job), array_agg(attempt + 1), array_agg(seq), $4 FROM wanted GROUP BY tenant
 )
 SELECT job, seq AS lease, lane, run, attempt + 1 AS attempt, crashes, type, queue, payload, timeout_seconds,
        max_attempts, backoff_base, backoff_cap, tags, metadata, trace, created_at,

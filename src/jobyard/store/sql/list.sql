@@ -6,7 +6,8 @@
 WITH page AS MATERIALIZED (
     SELECT j.id, j.type, j.queue, j.priority, j.max_attempts, j.timeout_seconds, j.backoff_base, j.backoff_cap,
            j.tags, j.metadata, j.trace, j.created_at,
-           p.status, p.reason, p.run, p.attempt, p.run_at, p.updated_at, p.error
+           p.status, p.reason, p.run, p.attempt, p.run_at, p.updated_at, p.error,
+           a.at AS cancel_requested_at, s.at AS progress_at, s.percent, s.message
     FROM ({source} ORDER BY job DESC LIMIT $3) c
     CROSS JOIN LATERAL (
         SELECT * FROM jobyard.job
@@ -17,6 +18,9 @@ WITH page AS MATERIALIZED (
           AND ($11::timestamptz IS NULL OR created_at < $11)
         OFFSET 0) j
     CROSS JOIN LATERAL (SELECT * FROM jobyard.place WHERE job = j.id ORDER BY run DESC LIMIT 1) p
+    LEFT JOIN LATERAL (SELECT at FROM jobyard.cancel_request WHERE job = j.id AND run = p.run OFFSET 0) a ON true
+    LEFT JOIN LATERAL (
+        SELECT at, percent, message FROM jobyard.progress WHERE job = j.id AND lease = p.lease OFFSET 0) s ON true
     WHERE $5::text IS NULL OR p.status = $5
     ORDER BY c.job DESC
     LIMIT $4

@@ -11,9 +11,9 @@ WITH ended AS MATERIALIZED (
 ), gone AS (
     DELETE FROM jobyard.active WHERE ctid = ANY (ARRAY(SELECT place FROM ended))
 ), told AS (
-    INSERT INTO jobyard.event (tenant, kind, jobs, attempts, details)
+    INSERT INTO jobyard.event (tenant, kind, jobs, attempts, details, leases)
     SELECT tenant, status, array_agg(job), array_agg(attempt),
-           CASE WHEN status = 'failed' THEN array_agg(reason) END
+           CASE WHEN status = 'failed' THEN array_agg(reason) END, array_agg(lease)
     FROM ended GROUP BY tenant, status
 )
 INSERT INTO jobyard.done (job, run, attempt, lease, worker, started_at, tenant, status, reason, result, error)
