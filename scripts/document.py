@@ -51,6 +51,7 @@ PARTS = {
     "config": "everything that can be set, read once and checked whole",
     "dev.py": "",
     "main.py": "",
+    "child.py": "",
     "doctor": "is the database fit, and does it keep the promises",
     "testing": "for users' tests: all of it in one process, which moves only when told to",
     "bench": "figures of this machine, beside the raw limit",

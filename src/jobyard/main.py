@@ -27,15 +27,18 @@ from jobyard.health import Pages, health_server
 from jobyard.key import Key
 from jobyard.maintain import maintainer as maintaining
 from jobyard.outgoing import Client
-from jobyard.process import OK, StartError, run_process, until_stopped
+from jobyard.process import FAILED, OK, StartError, run_process, until_stopped
 from jobyard.store import migrate as migrating
 from jobyard.store.database import GONE, connect, open_pool, show_pool, why
 from jobyard.store.lanes import Lanes
 from jobyard.telemetry import LogEvent, metrics, traces
 from jobyard.telemetry.instruments import MAINTAIN, WORKER
 from jobyard.worker import pool as working
+from jobyard.worker.child import Child, prepare
+from jobyard.worker.children import ChildOptions, Children
 from jobyard.worker.handlers import HandlerError, Handlers, registered
 from jobyard.worker.heartbeat import Heartbeat
+from jobyard.worker.messages import Unfit
 
 OWN_CONNECTIONS = 2
 """Of a worker beside its pool: the heartbeat's and the listener's."""
@@ -99,10 +102,7 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
     clock = SystemClock()
     url = _direct(settings)
     await require_current_schema(url, connections=working.CONNECTIONS + OWN_CONNECTIONS)
-    try:
-        mailer = Mailer(settings.smtp_url, settings.smtp_from, settings.home / "outbox")
-    except ValueError as fault:
-        raise StartError(f"JOBYARD_SMTP_URL or JOBYARD_SMTP_FROM cannot be used: {fault}") from fault
+    mailer = _mailer(settings)
     handlers = load_handlers(settings, mailer)
     telemetry.hear_python_logging(settings.log_level)
     pool = await open_pool(url, size=working.CONNECTIONS, hot=True, name="jobyard worker")
@@ -117,6 +117,7 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
             handlers,
             options,
             lambda on_expired: Heartbeat(url, settings.lease_seconds, on_expired),
+            Children(child_options(settings)),
         )
 
         def shown() -> bytes:
@@ -132,6 +133,35 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
         # Threads that never return would keep the interpreter from ending.
         os._exit(process.exit_code)
     return process.exit_code
+
+
+def child_options(settings: Settings) -> ChildOptions:
+    """How a worker with these settings starts its children: each has the same ones, and the same handlers."""
+    environment = os.environ | {"JOBYARD_APP": settings.app or ""}
+    return ChildOptions(
+        [sys.executable, "-m", "jobyard.child"], environment, str(Path.cwd()), settings.child_jobs
+    )
+
+
+def child(settings: Settings) -> int:
+    """Run attempts for the worker that has started this process, one at a time, until it closes the line."""
+    line = prepare()
+    telemetry.configure_logging(settings.log, settings.log_level, settings.secrets)
+    try:
+        handlers = load_handlers(settings, _mailer(settings))
+    except StartError as fault:
+        line.send(Unfit(str(fault)))
+        return FAILED
+    telemetry.hear_python_logging(settings.log_level)
+    Child(line, handlers, settings.max_payload_bytes).run()
+    return OK
+
+
+def _mailer(settings: Settings) -> Mailer:
+    try:
+        return Mailer(settings.smtp_url, settings.smtp_from, settings.home / "outbox")
+    except ValueError as fault:
+        raise StartError(f"JOBYARD_SMTP_URL or JOBYARD_SMTP_FROM cannot be used: {fault}") from fault
 
 
 async def _maintain(settings: Settings, stop: asyncio.Event) -> int:

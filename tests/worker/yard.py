@@ -23,6 +23,7 @@ from jobyard.store.database import Connection, Pool, open_pool
 from jobyard.store.dispatch import Claimed, Ending, Lane
 from jobyard.store.intake import Created, Intake
 from jobyard.store.lanes import Lanes
+from jobyard.worker.children import ChildOptions, Children
 from jobyard.worker.handlers import Handlers
 from jobyard.worker.heartbeat import Heartbeat
 from jobyard.worker.pool import CONNECTIONS, Worker, WorkerOptions
@@ -230,9 +231,9 @@ class Bench:
     runner: Runner
     endings: list[Ending] = field(default_factory=list[Ending])
 
-    def start(self, **columns: Any) -> Claimed:
+    def start(self, suspect: int = 0, **columns: Any) -> Claimed:
         attempt = claimed(**{"lease": len(self.endings) + 1000} | columns)
-        self.runner.accept(attempt, a_lane(1), time.monotonic())
+        self.runner.accept(attempt, a_lane(1, suspect=suspect), time.monotonic())
         self.runner.start_waiting()
         return attempt
 
@@ -254,10 +255,20 @@ async def benches() -> AsyncGenerator[MakeBench]:
     """Makes runners with these handlers by type, which end with the context."""
     made: list[tuple[Bench, asyncio.Task[None]]] = []
 
-    def make(functions: dict[str, Callable[..., Any]], concurrency: int = 4) -> Bench:
+    def make(
+        functions: dict[str, Callable[..., Any]] | Handlers,
+        concurrency: int = 4,
+        children: ChildOptions | None = None,
+    ) -> Bench:
         endings: list[Ending] = []
         runner = Runner(
-            handlers(functions), concurrency, MAX_RESULT_BYTES, SystemClock(), endings.append, lambda: None
+            functions if isinstance(functions, Handlers) else handlers(functions),
+            concurrency,
+            MAX_RESULT_BYTES,
+            SystemClock(),
+            endings.append,
+            lambda: None,
+            Children(children) if children else None,
         )
         bench = Bench(runner, endings)
         made.append((bench, asyncio.create_task(runner.enforce_deadlines())))
@@ -266,4 +277,4 @@ async def benches() -> AsyncGenerator[MakeBench]:
     yield make
     for bench, deadlines in made:
         deadlines.cancel()
-        bench.runner.close()
+        await bench.runner.close()

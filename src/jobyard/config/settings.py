@@ -87,6 +87,12 @@ class Settings:
     concurrency: int = _setting(
         "JOBYARD_CONCURRENCY", values.whole_number(1, 1000), 16, "Attempts a worker runs at a time."
     )
+    child_jobs: int = _setting(
+        "JOBYARD_CHILD_JOBS",
+        values.whole_number(1, 1_000_000),
+        1000,
+        "Jobs that a child process runs before another takes its place, for handlers whose code leaks.",
+    )
     lease_seconds: float = _setting(
         "JOBYARD_LEASE_SECONDS",
         values.amount("seconds", 1, 3600),

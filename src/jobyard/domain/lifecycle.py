@@ -73,8 +73,8 @@ CRASHES_ALLOWED = 3
 """The charged crash with this number fails the job."""
 
 TRUSTED, SUSPECT, SOLITARY = 0, 1, 2
-"""Suspect levels: none; was in flight when a worker died; was so twice, and from now on a worker runs one such at a
-time, and its death is charged to it."""
+"""Suspect levels: none; was in flight when a worker or its own process died, and runs in a process of its own from now
+on; was so when a worker died twice, and from now on a worker runs one such at a time, and its death is charged to it."""
 
 
 CANCELLED_WHILE_PENDING = {"type": "Cancelled", "message": "cancelled before it ran"}
@@ -143,7 +143,14 @@ class Cancelled:
     """The attempt was asked to end, and did so without completing the job."""
 
 
-Outcome = Succeeded | Failed | Retry | Fail | TimedOut | Cancelled
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """The process that ran this attempt, and no other, died of it. `how`: a sentence that says in which way."""
+
+    how: str
+
+
+Outcome = Succeeded | Failed | Retry | Fail | TimedOut | Cancelled | Crashed
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +190,8 @@ class Change(NamedTuple):
 
 
 def settle(standing: Standing, outcome: Outcome, chance: float) -> Change:
-    """The Change for an attempt that ended by itself, which also ends any suspicion of it.
+    """The Change for an attempt that ended in its worker's hands, which also ends any suspicion of it, except by a
+    crash.
 
     `chance` is a random number in [0, 1) that spreads retries.
     """
@@ -201,6 +209,8 @@ def settle(standing: Standing, outcome: Outcome, chance: float) -> Change:
             return _try_again(standing, Cause.TIMEOUT, error, chance)
         case Cancelled():
             return _failed(standing, Cause.CANCELLED, CANCELLED_WHILE_RUNNING)
+        case Crashed(how):
+            return crash(standing, chance, how)
         case _:
             assert_never(outcome)
 
@@ -233,20 +243,25 @@ def abandon(standing: Standing, chance: float) -> Change:
             run_in=0.0,
             error={"type": "Orphan", "message": "the worker stopped renewing its lease"},
         )
-    return _crash(standing, chance)
+    return crash(standing, chance, "the worker died while running this job")
 
 
-def _crash(standing: Standing, chance: float) -> Change:
+def crash(standing: Standing, chance: float, how: str) -> Change:
+    """The Change for an attempt that is known to have killed the process it ran in: charged, but no try.
+
+    `how` is a sentence without its full stop; the error on record adds which crash it was.
+    """
     crashes = standing.crashes + 1
-    error = {"type": "Crash", "message": f"the worker died while running this job (crash {crashes})"}
+    error = {"type": "Crash", "message": f"{how} (crash {crashes} of {CRASHES_ALLOWED})"}
+    level = max(standing.suspect, SUSPECT)
     if crashes >= CRASHES_ALLOWED:
-        return Change(Status.FAILED, Cause.CRASHED, standing.attempt, crashes, SOLITARY, error=error)
+        return Change(Status.FAILED, Cause.CRASHED, standing.attempt, crashes, level, error=error)
     return Change(
         Status.PENDING,
         Cause.CRASH,
         standing.attempt - 1,
         crashes,
-        SOLITARY,
+        level,
         run_in=standing.backoff.delay(crashes, chance),
         error=error,
     )

@@ -58,6 +58,24 @@ class LogEvent(StrEnum):
         "As many threads as the worker has slots never returned from a handler: it drains and exits with code 70.",
         "threads",
     )
+    CHILD_CRASHED = (
+        "child.crashed",
+        "error",
+        "A child process ended by itself. The attempt it ran is charged with it; without one, it was waiting for work.",
+        "pid",
+        "how",
+        "job",
+        "attempt",
+        "type",
+        "queue",
+        "trace_id",
+    )
+    CHILD_CANNOT_START = (
+        "child.cannot_start",
+        "error",
+        "No child process could be started for an attempt, which has failed by that; the next start waits a while.",
+        "error",
+    )
     MAINTAIN_STARTED = "maintain.started", "info", "The maintainer runs these loops.", "loops"
     MAINTAIN_STOPPED = "maintain.stopped", "info", "The maintainer ends."
 

@@ -119,6 +119,16 @@ STUCK_THREADS = Gauge(
     "Threads in which a handler goes on after its time was up. With as many as there are slots the worker drains.",
     shown_by=[WORKER],
 )
+CHILDREN = Gauge(
+    "jobyard_worker_children",
+    "Child processes alive, for handlers with `process=True` and for suspects; those that wait for their next job included.",
+    shown_by=[WORKER],
+)
+CHILD_CRASHES = Counter(
+    "jobyard_child_crashes_total",
+    "Child processes that ended by themselves; what one ran is charged with it.",
+    shown_by=[WORKER],
+)
 LISTENING = Gauge(
     "jobyard_listener_up", "1 while wake-ups arrive; else jobs are found by polling.", shown_by=[WORKER]
 )

@@ -26,7 +26,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from jobyard.domain.lifecycle import Change, Failed, Outcome, Status, TimedOut
+from jobyard.domain.lifecycle import Change, Crashed, Failed, Outcome, Status, TimedOut
 from jobyard.telemetry import logs
 
 KNOWN_METHODS = frozenset(
@@ -146,7 +146,7 @@ class AttemptSpan:
             span.set_attribute("jobyard.reason", change.reason)
         if isinstance(outcome, Failed):
             span.add_event("exception", _exception(outcome))
-        if change is not None and (change.reason or isinstance(outcome, Failed | TimedOut)):
+        if change is not None and (change.reason or isinstance(outcome, Failed | TimedOut | Crashed)):
             # Only the type: the message of a payload that did not fit may quote it.
             kind = str((change.error or {}).get("type"))
             span.set_attribute("error.type", kind)

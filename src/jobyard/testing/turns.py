@@ -57,7 +57,8 @@ class Turn:
 
 
 class Turns:
-    """A worker's slot in the event loop that is running. A `def` handler runs in a thread, as in a worker."""
+    """A worker's slot in the event loop that is running. A `def` handler runs in a thread, as in a worker; one with
+    `process=True` runs here as well, so that a test sees what it did."""
 
     def __init__(self, handlers: Handlers, max_result_bytes: int) -> None:
         watched = Handlers().merged(self._watched(handler) for handler in handlers)
@@ -77,7 +78,7 @@ class Turns:
             await self._runner.all_over(LET_GO_SECONDS)
         self._deadlines.cancel()
         await asyncio.wait([self._deadlines])
-        self._runner.close()
+        await self._runner.close()
 
     async def take(self, claimed: Claimed, lane: Lane) -> Turn:
         self._call = call = Call()

@@ -25,7 +25,15 @@ _encode = msgspec.json.Encoder().encode
 
 
 async def run(handler: Handler, claimed: Claimed, threads: Executor, max_result_bytes: int) -> Outcome:
-    """Call the handler and say how it ended.
+    """Run the handler where its kind runs, in this loop or in a thread, and say how it ended."""
+    if handler.is_async:
+        return await awaited(handler, claimed, max_result_bytes)
+    call = partial(called, handler, claimed, max_result_bytes)
+    return await asyncio.get_running_loop().run_in_executor(threads, contextvars.copy_context().run, call)
+
+
+async def awaited(handler: Handler, claimed: Claimed, max_result_bytes: int) -> Outcome:
+    """An `async def` handler in the loop that runs.
 
     CancelledError passes through: only the caller knows whether it cancelled the attempt or the handler raised it.
     """
@@ -33,11 +41,7 @@ async def run(handler: Handler, claimed: Claimed, threads: Executor, max_result_
         arguments = handler.arguments(claimed)
         if isinstance(arguments, Fail):
             return arguments
-        if handler.is_async:
-            value = await handler.function(**arguments)
-        else:
-            call = partial(contextvars.copy_context().run, handler.function, **arguments)
-            value = await asyncio.get_running_loop().run_in_executor(threads, _in_thread, call)
+        value = await handler.function(**arguments)
     except asyncio.CancelledError:
         raise
     except BaseException as error:
@@ -46,19 +50,16 @@ async def run(handler: Handler, claimed: Claimed, threads: Executor, max_result_
     return outcome_of(value, max_result_bytes)
 
 
-class LeftThread(Exception):
-    """Carries what a future cannot: SystemExit, StopIteration and other endings of a function in a thread."""
-
-
-def _in_thread(call: partial[Any]) -> Any:
+def called(handler: Handler, claimed: Claimed, max_result_bytes: int) -> Outcome:
+    """A `def` handler in the thread that calls."""
     try:
-        return call()
-    except Exception as error:
-        if isinstance(error, StopIteration):
-            raise LeftThread from error
-        raise
+        arguments = handler.arguments(claimed)
+        if isinstance(arguments, Fail):
+            return arguments
+        value = handler.function(**arguments)
     except BaseException as error:
-        raise LeftThread from error
+        return Failed(describe(error))
+    return outcome_of(value, max_result_bytes)
 
 
 def outcome_of(value: Any, max_result_bytes: int) -> Outcome:
@@ -112,8 +113,6 @@ def _holds_non_finite(value: Any) -> bool:
 
 def describe(error: BaseException) -> Mapping[str, Any]:
     """The error as it is kept: type, message and traceback, each bounded and storable as it is."""
-    if isinstance(error, LeftThread) and error.__cause__ is not None:
-        error = error.__cause__
     return {
         "type": _bounded(type(error).__name__, MAX_ERROR_TYPE_BYTES),
         "message": _bounded(_message(error), MAX_ERROR_MESSAGE_BYTES),

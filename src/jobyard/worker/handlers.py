@@ -78,7 +78,7 @@ class Context:
 @dataclass(frozen=True, slots=True)
 class Handler:
     """A function with what its signature says: whether it is awaited, what its payload must be, and whether it
-    wants the context."""
+    wants the context. `process`: its attempts run in child processes."""
 
     type: str
     function: Function
@@ -86,6 +86,7 @@ class Handler:
     decode: Callable[[str], Any]
     payload_name: str | None
     context_name: str | None
+    process: bool = False
 
     def arguments(self, claimed: Claimed) -> dict[str, Any] | Fail:
         """What to call the function with, or Fail when the payload is not what its annotation asks for."""
@@ -112,12 +113,12 @@ class Handlers:
 
     _by_type: dict[str, Handler] = field(default_factory=dict[str, Handler])
 
-    def add(self, type: str, function: Function) -> None:
+    def add(self, type: str, function: Function, *, process: bool = False) -> None:
         if type in self._by_type:
             raise HandlerError(
                 f"two handlers for type {type!r}: {self._by_type[type].function} and {function}"
             )
-        self._by_type[type] = read_signature(type, function)
+        self._by_type[type] = read_signature(type, function, process=process)
 
     def get(self, type: str) -> Handler:
         return self._by_type[type]
@@ -137,7 +138,7 @@ registered = Handlers()
 """Where `@handler` puts functions; `jobyard worker --app MODULE` runs them."""
 
 
-def handler(type: str) -> Callable[[F], F]:
+def handler(type: str, *, process: bool = False) -> Callable[[F], F]:
     """Run jobs of this type with the decorated function, `async def` or `def`:
 
         @handler("greet")
@@ -145,16 +146,19 @@ def handler(type: str) -> Callable[[F], F]:
 
     The payload is validated against its annotation; one that does not fit fails the job for good. `ctx` may be
     left out. What is returned is kept as the job's result; what is raised makes it try again.
+
+    With `process=True` it runs in a child process of the worker, one job at a time, for code that blocks, leaks or
+    crashes: there its time limit ends whatever it does, and a crash takes no other job with it.
     """
 
     def bind(function: F) -> F:
-        registered.add(type, function)
+        registered.add(type, function, process=process)
         return function
 
     return bind
 
 
-def read_signature(type: str, function: Function) -> Handler:
+def read_signature(type: str, function: Function, *, process: bool = False) -> Handler:
     try:
         hints = typing.get_type_hints(function)
     except Exception as unknown:  # whatever the text of an annotation raises when it is evaluated
@@ -172,7 +176,7 @@ def read_signature(type: str, function: Function) -> Handler:
             payload_name = name
     is_async = inspect.iscoroutinefunction(function)
     decode = _decoder(type, hints.get(payload_name or "", Any))
-    return Handler(type, function, is_async, decode, payload_name, context_name)
+    return Handler(type, function, is_async, decode, payload_name, context_name, process)
 
 
 def _decoder(type: str, payload_type: Any) -> Callable[[str], Any]:

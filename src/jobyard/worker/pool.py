@@ -21,6 +21,7 @@ from jobyard.store.database import Pool
 from jobyard.store.dispatch import Claimed, Ending, Lane
 from jobyard.store.lanes import Lanes
 from jobyard.telemetry import LogEvent, metrics
+from jobyard.worker.children import Children
 from jobyard.worker.handlers import Handlers
 from jobyard.worker.heartbeat import Heartbeat
 from jobyard.worker.lanebook import LaneBook
@@ -65,6 +66,7 @@ class Worker:
         handlers: Handlers,
         options: WorkerOptions,
         heartbeat: Callable[[Callable[[int], None]], Heartbeat],
+        children: Children | None = None,
     ) -> None:
         self._pool = pool
         self._bus = bus
@@ -74,8 +76,9 @@ class Worker:
         self._lanes = Lanes()
         self._book = LaneBook(clock.now)
         self._settler = Settler(pool, self._lanes, clock, self._settled)
+        end, room = self._settler.add, self._room_made
         self._runner = Runner(
-            handlers, options.concurrency, options.max_result_bytes, clock, self._settler.add, self._room_made
+            handlers, options.concurrency, options.max_result_bytes, clock, end, room, children
         )
         self._heartbeat = heartbeat(self._expired_in_thread)
         self._main_loop: asyncio.AbstractEventLoop | None = None
@@ -156,7 +159,7 @@ class Worker:
                 for task in (claiming, settling, deadlines, freeing, stopping):
                     await cancelled(task)
                 self._heartbeat.stop()
-                self._runner.close()
+                await self._runner.close()
 
     async def _free_what_waits(self) -> None:
         """What was claimed ahead and did not start in time, because the attempts before it turned slow, is handed back:
@@ -360,21 +363,17 @@ class Worker:
             await self._reconcile(now)
 
     async def _take_new_id(self) -> None:
-        name = f"{socket.gethostname()}:{os.getpid()}"
+        name, types, options = f"{socket.gethostname()}:{os.getpid()}", self._handlers.types(), self._options
         async with self._pool.acquire() as connection:
             self._id = await dispatch.start_worker(
-                connection,
-                name,
-                self._handlers.types(),
-                self._options.concurrency,
-                self._options.lease_seconds,
+                connection, name, types, options.concurrency, options.lease_seconds
             )
         self._idle = False
         if self._heartbeat.started:
             self._heartbeat.beat_for(self._id)
         else:
             self._heartbeat.start(self._id)
-        telemetry.info(LogEvent.WORKER_STARTED, worker=self._id, name=name, types=self._handlers.types())
+        telemetry.info(LogEvent.WORKER_STARTED, worker=self._id, name=name, types=types)
 
     async def _read_lanes(self, now: float) -> None:
         self._lanes_stale = False

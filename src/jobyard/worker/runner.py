@@ -15,13 +15,14 @@ import msgspec
 
 from jobyard import telemetry
 from jobyard.domain import lifecycle
-from jobyard.domain.lifecycle import Change, Failed, Outcome, Succeeded, TimedOut
+from jobyard.domain.lifecycle import SUSPECT, Change, Crashed, Failed, Outcome, Succeeded, TimedOut
 from jobyard.ports import Clock
 from jobyard.store.dispatch import Claimed, Ending, Lane
 from jobyard.telemetry import LogEvent, metrics, traces
 from jobyard.worker import attempt
+from jobyard.worker.children import Children
 from jobyard.worker.handlers import Handlers
-from jobyard.worker.slots import Ended, Running, Slots, Waiting
+from jobyard.worker.slots import Ended, Place, Running, Slots, Waiting
 
 CANCEL_PATIENCE_SECONDS = 5.0
 """How long a handler that was cancelled may clean up before its slot is taken away from it."""
@@ -31,7 +32,8 @@ DEADLINES_KEPT = 1000
 
 
 class Runner:
-    """`on_end` receives every ending; `on_room` is called when there may be room for another claim."""
+    """`on_end` receives every ending; `on_room` is called when there may be room for another claim. Without `children`
+    what would run in one runs here."""
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class Runner:
         clock: Clock,
         on_end: Callable[[Ending], None],
         on_room: Callable[[], None],
+        children: Children | None = None,
     ) -> None:
         self.slots = Slots(concurrency)
         self.stuck_threads = 0
@@ -51,6 +54,7 @@ class Runner:
         self._clock = clock
         self._on_end = on_end
         self._on_room = on_room
+        self._children = children
         self._spans = traces.spans()
         # As many again as there are slots, for those that a time limit took away from a thread that goes on.
         self._threads = ThreadPoolExecutor(2 * concurrency, thread_name_prefix="handler")
@@ -119,15 +123,24 @@ class Runner:
 
     @property
     def handlers_at_work(self) -> bool:
-        """Whether any goes on, also those whose attempt was taken from them."""
+        """Whether any goes on in this process, also those whose attempt was taken from them."""
         return self._at_work > 0
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._children is not None:
+            await self._children.close()
+
+    def _place_of(self, claimed: Claimed, lane: Lane) -> Place:
+        """A suspect may kill the process it runs in, so it gets one of its own."""
+        handler = self._handlers.get(claimed.type)
+        if self._children is not None and (handler.process or lane.suspect >= SUSPECT):
+            return Place.CHILD
+        return Place.LOOP if handler.is_async else Place.THREAD
 
     def _start(self, waiting: Waiting) -> None:
         now, claimed = self._clock.now(), waiting.claimed
-        running = Running(claimed, waiting.lane, now)
+        running = Running(claimed, waiting.lane, self._place_of(claimed, waiting.lane), now)
         self.slots.running[claimed.lease] = running
         # A context of its own: what one job sets there must never show in the next.
         context = self._context.copy()
@@ -137,7 +150,8 @@ class Runner:
             running.claimed = msgspec.structs.replace(claimed, trace=running.span.traceparent)
             context.run(running.span.enter)
         running.task = asyncio.get_running_loop().create_task(self._attempt(running), context=context)
-        self._set_deadline(running, now + claimed.timeout_seconds)
+        if running.place is not Place.CHILD:  # there the time begins with the handler
+            self._set_deadline(running, now + claimed.timeout_seconds)
 
     def _set_deadline(self, running: Running, at: float) -> None:
         deadlines = self._deadlines
@@ -152,12 +166,12 @@ class Runner:
     def _past_deadline(self, running: Running) -> None:
         if running.over:
             return
-        is_async = self._handlers.get(running.claimed.type).is_async
+        in_thread = running.place is Place.THREAD
         if running.ended is None:
             self._cancel(running, Ended.BY_TIMEOUT)
-            if is_async:
+            if not in_thread:
                 return
-        self.stuck_threads += running.begun and not is_async
+        self.stuck_threads += running.begun and in_thread
         self._end(running, self._outcome_of_cancelled(running))
 
     def _cancel(self, running: Running, how: Ended) -> None:
@@ -165,9 +179,15 @@ class Runner:
             return
         running.ended = how
         # A task that is cancelled before its first step would never reach its end.
-        if running.begun and running.task and self._handlers.get(running.claimed.type).is_async:
+        if running.begun and running.task and running.place is not Place.THREAD:
             running.task.cancel()
             self._set_deadline(running, self._clock.now() + CANCEL_PATIENCE_SECONDS)
+        if how is Ended.BY_LEASE_LOSS:
+            self._kill_child_of(running)
+
+    def _kill_child_of(self, running: Running) -> None:
+        if running.place is Place.CHILD and self._children is not None:
+            self._children.kill(running.claimed.lease)
 
     async def _attempt(self, running: Running) -> None:
         if running.was_told_to_end:
@@ -177,10 +197,9 @@ class Runner:
         telemetry.about(running.claimed)
         if self._tells_all:
             telemetry.debug(LogEvent.ATTEMPT_STARTED, **telemetry.facts_of(running.claimed))
-        handler = self._handlers.get(running.claimed.type)
-        self._at_work += 1
+        self._at_work += running.place is not Place.CHILD
         try:
-            outcome = await attempt.run(handler, running.claimed, self._threads, self._max_result_bytes)
+            outcome = await self._run(running)
         except asyncio.CancelledError as error:
             if running.ended is None:
                 outcome = Failed(attempt.describe(error))
@@ -189,14 +208,26 @@ class Runner:
         except BaseException as error:  # whatever a handler brings about, its slot comes back
             outcome = Failed(attempt.describe(error))
         if running.ended is Ended.BY_TIMEOUT or (
-            running.ended is Ended.BY_RELEASE and isinstance(outcome, Failed)
+            running.ended is Ended.BY_RELEASE and isinstance(outcome, Failed | Crashed)
         ):
             # It was told to stop: what it made of that is not its own outcome.
             outcome = self._outcome_of_cancelled(running)
-        self._at_work -= 1
-        if running.over and not handler.is_async:
+        self._at_work -= running.place is not Place.CHILD
+        if running.over and running.place is Place.THREAD:
             self.stuck_threads -= 1
         self._end(running, outcome)
+
+    async def _run(self, running: Running) -> Outcome:
+        claimed = running.claimed
+        if running.place is Place.CHILD and self._children is not None:
+            return await self._children.run(claimed, lambda: self._begun_in_child(running))
+        handler = self._handlers.get(claimed.type)
+        return await attempt.run(handler, claimed, self._threads, self._max_result_bytes)
+
+    def _begun_in_child(self, running: Running) -> None:
+        running.started = self._clock.now()
+        if running.ended is None:
+            self._set_deadline(running, running.started + running.claimed.timeout_seconds)
 
     def _outcome_of_cancelled(self, running: Running) -> Outcome | None:
         """None: not an outcome but a hand-back, or nothing at all where the lease is gone."""
@@ -212,6 +243,7 @@ class Runner:
         if running.over:
             return
         running.over = True
+        self._kill_child_of(running)
         slots = self.slots
         del slots.running[running.claimed.lease]
         now = self._clock.now()

@@ -22,6 +22,14 @@ one worker's hands while another is idle."""
 RATE_WINDOW_SECONDS = 0.05
 
 
+class Place(Enum):
+    """Where an attempt runs."""
+
+    LOOP = "loop"
+    THREAD = "thread"
+    CHILD = "child"
+
+
 class Ended(Enum):
     """Why the worker itself ended an attempt."""
 
@@ -34,6 +42,7 @@ class Ended(Enum):
 class Running:
     claimed: Claimed
     lane: Lane
+    place: Place
     started: float = 0.0
     task: asyncio.Task[None] | None = None
     begun: bool = False

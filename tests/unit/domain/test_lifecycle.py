@@ -17,6 +17,7 @@ from jobyard.domain.lifecycle import (
     TRUSTED,
     Cause,
     Change,
+    Crashed,
     Fail,
     Failed,
     Outcome,
@@ -27,6 +28,7 @@ from jobyard.domain.lifecycle import (
     Succeeded,
     TimedOut,
     abandon,
+    crash,
     is_final,
     release,
     settle,
@@ -236,6 +238,25 @@ def test_a_poison_job_is_found_level_by_level_and_fails_as_crashed():
         (Cause.CRASH, 0, 2, SOLITARY),
     ]
     assert (change.status, change.reason, change.crashes) == (F, Reason.CRASHED, 3)
+
+
+KILLED = "the process running this job was killed by SIGSEGV"
+
+
+@pytest.mark.parametrize(("level", "after"), [(TRUSTED, SUSPECT), (SUSPECT, SUSPECT), (SOLITARY, SOLITARY)])
+def test_the_death_of_an_attempts_own_process_is_charged_to_it_and_is_no_try(level: int, after: int):
+    change = settle(standing(attempt=3, max_attempts=3, suspect=level), Crashed(KILLED), 0.5)
+    assert change == Change(
+        P, Cause.CRASH, 2, 1, after, 1.0, error={"type": "Crash", "message": f"{KILLED} (crash 1 of 3)"}
+    )
+
+
+@given(standings(), chances)
+def test_only_the_third_crash_fails_a_job(it: Standing, chance: float):
+    change = crash(it, chance, KILLED)
+    assert change.crashes == it.crashes + 1
+    assert change.reason == (Reason.CRASHED if change.crashes == CRASHES_ALLOWED else None)
+    assert change.suspect >= SUSPECT
 
 
 def test_a_charged_crash_waits_by_the_backoff():

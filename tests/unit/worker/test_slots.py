@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from jobyard.worker.slots import AHEAD_ROWS, CLAIM_ROWS, Running, Slots
+from jobyard.worker.slots import AHEAD_ROWS, CLAIM_ROWS, Place, Running, Slots
 from worker.yard import a_lane, claimed
 
 LANE = a_lane(1)
@@ -9,7 +9,7 @@ LANE = a_lane(1)
 def slots(concurrency: int, *, running: int = 0, waiting: int = 0) -> Slots:
     made = Slots(concurrency)
     for lease in range(running):
-        made.running[lease] = Running(claimed(lease=lease), LANE)
+        made.running[lease] = Running(claimed(lease=lease), LANE, Place.LOOP)
     for _ in range(waiting):
         made.waiting.append((claimed(), LANE))
     return made
@@ -70,7 +70,7 @@ def test_an_attempt_starts_only_in_a_free_slot_and_in_the_order_of_the_claims() 
     first, second = (claimed(), LANE), (claimed(), LANE)
     two.waiting.extend([first, second])
     assert two.next_to_start() is first
-    two.running[7] = Running(claimed(), LANE)
+    two.running[7] = Running(claimed(), LANE, Place.LOOP)
     assert two.next_to_start() is None
     assert not two.empty
     assert slots(2).empty
