@@ -75,6 +75,11 @@ def test_a_filter_that_cannot_be_is_wrong_usage_and_is_not_sent(
     assert wrong[0] in result.stderr
 
 
+def test_a_wrong_choice_is_told_in_one_sentence(run: Run) -> None:
+    said = " ".join(run("list", "--status", "dead").stderr.split())
+    assert "Invalid value for '--status': 'dead' is not one of 'pending'," in said
+
+
 def test_a_filter_that_the_server_refuses_is_told_with_its_place(yard: Yard, run: Run) -> None:
     yard.instead.append(problem(422, "validation_failed", ("/type", "must be letters")))
     result = run("list", "--type", "a b")
