@@ -16,6 +16,7 @@ import pytest
 import jobyard as package
 from jobyard import Context, Fail, Retry
 from jobyard.testing import AttemptFailed, NeverIdle, Yard
+from logged import logged
 
 
 class OutOfStock(Exception):
@@ -334,6 +335,18 @@ def test_a_handler_that_is_run_alone_raises_as_in_a_run_of_all(jobyard: Yard) ->
         jobyard.run(order_tea, {"item": "tea", "count": "many"})
 
 
+def test_the_log_tells_of_attempts_of_jobs_only(jobyard: Yard) -> None:
+    jobyard.handler("order")(order_tea)
+    with logged(level="debug") as log:
+        with pytest.raises(OutOfStock):
+            jobyard.run("order", {"item": "tea"})
+        jobyard.run("order", {"item": "tea", "count": 10})
+        assert log.facts == []
+        jobyard.create("order", {"item": "tea"})
+        jobyard.run_until_idle(raising=False)
+        assert log.named("attempt.failed")
+
+
 def test_a_retry_or_fail_of_a_handler_that_is_run_alone_is_its_answer(jobyard: Yard) -> None:
     assert jobyard.run(lambda: Retry(after=30)) == Retry(after=30)
     assert jobyard.run(lambda: Fail("never")) == Fail("never")
@@ -373,11 +386,13 @@ def test_the_mails_of_the_built_in_handler_are_in_the_outbox_in_the_order_they_w
     assert jobyard.outbox == []
 
 
-def test_the_traceback_of_a_job_begins_with_its_attempt(jobyard: Yard) -> None:
+def test_the_traceback_of_a_job_begins_at_its_handler(jobyard: Yard) -> None:
     @jobyard.handler("t")
     async def t() -> None:
         raise OutOfStock
 
     jobyard.create("t", max_attempts=1)
     [ran] = jobyard.run_until_idle(raising=False)
+    _, first, *_ = ran.error["traceback"].splitlines()
+    assert first.startswith(f'  File "{__file__}"')
     assert "During handling" not in ran.error["traceback"]

@@ -66,7 +66,7 @@ class Runs:
         """Raises NeverIdle."""
         ran: list[Ran] = []
         types = handlers.types()
-        async with self._turns(handlers) as turns:
+        async with self._turns(handlers, of_jobs=True) as turns:
             worker = await self._thread.ask(self._site.start_worker(types))
             while room := min(CLAIM_ROWS, limit - len(ran)):
                 claimed = await self._thread.ask(self._site.claim(worker, types, room))
@@ -80,7 +80,7 @@ class Runs:
         return ran
 
     async def alone(self, handler: Handler, payload: Any, now: datetime, options: AttemptOptions) -> Turn:
-        async with self._turns(Handlers().merged([handler])) as turns:
+        async with self._turns(Handlers().merged([handler]), of_jobs=False) as turns:
             claimed = _as_if_claimed(handler.type, payload, now, options)
             return await turns.take(
                 claimed, Lane(0, DEFAULT_TENANT, claimed.queue, claimed.type, DEFAULT_PRIORITY, TRUSTED)
@@ -97,11 +97,11 @@ class Runs:
             raise RuntimeError("a handler cannot run the jobs of the test that runs it")
 
     @asynccontextmanager
-    async def _turns(self, handlers: Handlers) -> AsyncGenerator[Turns]:
+    async def _turns(self, handlers: Handlers, *, of_jobs: bool) -> AsyncGenerator[Turns]:
         self.require_free()
         self._running = True
         try:
-            async with Turns(handlers, self._max_result_bytes) as turns:
+            async with Turns(handlers, self._max_result_bytes, of_jobs=of_jobs) as turns:
                 yield turns
         finally:
             self._running = False
