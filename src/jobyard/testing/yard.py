@@ -161,7 +161,8 @@ class Yard:
 
         Then the first error is raised: what a handler raised, or AttemptFailed where a payload did not fit, a result
         could not be kept or the time was over. A Retry or Fail that was returned is no error. `raising=False` leaves
-        all of them to the jobs. Raises NeverIdle after `limit` attempts.
+        all of them to the jobs. Raises NeverIdle after `limit` attempts; warns (NoHandler) when jobs of types without
+        a handler are left that are ready.
         """
         __tracebackhide__ = True
         return jobs_of(self._in_own_loop(self._runs.until_idle(self._handlers(), limit)), raising)
