@@ -79,13 +79,22 @@ class Dev:
             "JOBYARD_CONCURRENCY": str(settings.concurrency),
             "JOBYARD_LOG": "console" if settings.log == "auto" else settings.log,
         }
-        # One port cannot serve health checks of three processes; here /readyz of the API tells how things are.
-        return os.environ | options | {"DATABASE_URL": url, SUPERVISED: "1", "JOBYARD_HEALTH_PORT": ""}
+        return os.environ | options | {"DATABASE_URL": url, SUPERVISED: "1"}
+
+    def _health_port(self, role: str) -> dict[str, str]:
+        """One port cannot serve two processes: the worker has it, as its metrics are seen nowhere else and /readyz of
+        the API tells how things are. Nobody has it where the API listens on that port, as in the container image."""
+        port = self._settings.health_port
+        is_given = role == "worker" and port is not None and port != self._settings.port
+        return {"JOBYARD_HEALTH_PORT": str(port) if is_given else ""}
 
     async def _supervise(
         self, environment: dict[str, str], postgres: EmbeddedPostgres | None, stop: asyncio.Event
     ) -> int:
-        keepers = [asyncio.create_task(self._keep_running(role, environment, stop)) for role in ROLES]
+        keepers = [
+            asyncio.create_task(self._keep_running(role, environment | self._health_port(role), stop))
+            for role in ROLES
+        ]
         telling = asyncio.create_task(self._tell_when_ready(postgres))
         guarding = asyncio.create_task(self._keep_postgres_running(postgres, stop))
         stopping = asyncio.create_task(stop.wait())

@@ -234,26 +234,33 @@ async def _health(settings: Settings, pages: Pages) -> AsyncGenerator[None]:
 def load_handlers(settings: Settings, mailer: Mailer) -> Handlers:
     """The user's handlers, and the built-in ones for the types he has none for."""
     if settings.app:
-        sys.path.insert(0, str(Path.cwd()))
         try:
-            importlib.import_module(settings.app)
-        except ModuleNotFoundError as missing:
-            raise StartError(
-                f"JOBYARD_APP: there is no module {missing.name!r}; give one that can be imported from {Path.cwd()}"
-            ) from missing
-        except HandlerError as fault:
+            import_handlers(settings.app)
+        except StartError as fault:
             raise StartError(f"JOBYARD_APP: {fault}") from fault
-        except Exception as fault:
-            # The user's own module: whatever it raised, with the line it was raised at.
-            where = traceback.extract_tb(fault.__traceback__)[-1]
-            raise StartError(
-                f"JOBYARD_APP: importing {settings.app!r} failed: {type(fault).__name__}: {fault} "
-                f"({where.filename}:{where.lineno})"
-            ) from fault
     built_in = Handlers()
     built_in.add("email", mailer.send)
     built_in.add("http", Caller(Client(settings.outbound_allow), settings.max_payload_bytes).call)
     return registered.merged(built_in)
+
+
+def import_handlers(module: str) -> None:
+    """Import the user's own module. Raises StartError, which does not say where the module was named."""
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as missing:
+        raise StartError(
+            f"there is no module {missing.name!r}; give one that can be imported from {Path.cwd()}"
+        ) from missing
+    except HandlerError as fault:
+        raise StartError(str(fault)) from fault
+    except Exception as fault:
+        # Whatever it raised, with the line it was raised at.
+        where = traceback.extract_tb(fault.__traceback__)[-1]
+        raise StartError(
+            f"importing {module!r} failed: {type(fault).__name__}: {fault} ({where.filename}:{where.lineno})"
+        ) from fault
 
 
 async def require_current_schema(url: str, *, connections: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -13,6 +13,7 @@ from jobyard.bus.postgres import CHANNEL, CHECK_SECONDS, PostgresBus, parse_wake
 from jobyard.clock import ManualClock
 from jobyard.ports import WakeUp
 from jobyard.store.database import Connection
+from logged import Log, logged
 from worker.yard import until
 
 ANY = WakeUp()
@@ -74,7 +75,13 @@ class Heard:
 
 
 @pytest.fixture
-async def heard(database: str, connection: Connection) -> AsyncIterator[Heard]:
+def log() -> Iterator[Log]:
+    with logged() as log:
+        yield log
+
+
+@pytest.fixture
+async def heard(log: Log, database: str, connection: Connection) -> AsyncIterator[Heard]:
     clock = ManualClock()
     bus = PostgresBus(database, clock)
     heard = Heard(bus, clock, connection)
@@ -109,6 +116,13 @@ async def test_a_listener_that_was_cut_off_listens_again_and_wakes_for_what_it_m
     assert heard.wakes == [ANY, ANY]
     await heard.notify("1|2")
     assert await heard.next_wake(2) == WakeUp(frozenset({1}), frozenset({2}))
+
+
+async def test_only_after_a_loss_it_says_that_it_is_back(heard: Heard, log: Log) -> None:
+    assert log.facts == []
+    await heard.db.execute("SELECT pg_terminate_backend($1)", await heard.pid())
+    await heard.pass_time_until_it_listens_again()
+    assert [facts["event"] for facts in log.facts] == ["listener.lost", "listener.back"]
 
 
 async def test_a_connection_that_froze_without_a_reset_is_noticed_by_its_check(

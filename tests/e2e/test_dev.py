@@ -41,10 +41,13 @@ def test_a_database_server_that_is_killed_comes_back_with_every_job_that_was_acc
 
 
 def test_ctrl_c_stops_all_processes_and_the_data_is_there_at_the_next_start() -> None:
-    # One health port for several processes must not keep any of them from starting.
-    with running_dev(JOBYARD_HEALTH_PORT=str(free_port())) as running:
+    # One health port for several processes must not keep any of them from starting: the worker has it.
+    health_port = free_port()
+    with running_dev(JOBYARD_HEALTH_PORT=str(health_port)) as running:
         done = create(running, {"Prefer": "wait=10"}).json()
         assert done["status"] == "completed"
+        metrics = httpx.get(f"http://127.0.0.1:{health_port}/metrics", trust_env=False).text
+        assert "\njobyard_worker_slots 16" in metrics
         worker = running.pid_of("worker")
         assert worker is not None
         assert running.stop() == 0

@@ -65,7 +65,9 @@ async def test_it_starts_all_tells_how_to_use_it_starts_again_what_dies_and_leav
     url = f"http://localhost:{port}"
     # Options of the command line reach the processes that it starts.
     options = ("--port", str(port), "--app", "dangerous_jobs", "--concurrency", "3")
-    with program(tmp_path, "dev", *options, JOBYARD_HOME=str(home), JOBYARD_LEASE_SECONDS="2") as dev:
+    # The same port for health checks, as in the container image, is the API's.
+    settings = {"JOBYARD_HEALTH_PORT": str(port), "JOBYARD_LEASE_SECONDS": "2"}
+    with program(tmp_path, "dev", *options, JOBYARD_HOME=str(home), **settings) as dev:
         await until(lambda: "Jobyard is ready" in dev.said or dev.over, "it greets", 60)
         assert not dev.over, dev.said
         assert await answers(url, "/readyz")

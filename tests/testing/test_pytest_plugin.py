@@ -97,6 +97,31 @@ def test_a_database_that_cannot_be_had_is_told_in_words_and_nothing_else(run_pyt
     assert "plugin.py" not in run.stdout
 
 
+@pytest.mark.parametrize("place", ["jobyard_app", "JOBYARD_APP"])
+def test_a_module_that_is_not_there_is_told_once_with_the_name_of_what_asked_for_it(
+    run_pytest: RunPytest, place: str
+) -> None:
+    files = {"test_it.py": "def test_it(jobyard): ...", "pytest.ini": "[pytest]\njobyard_app = nope\n"}
+    environment = {}
+    if place == "JOBYARD_APP":
+        files["pytest.ini"], environment = "", {"JOBYARD_APP": "nope"}
+    run = run_pytest("-q -p no:xdist -p no:asyncio -rN", files, **environment)
+    assert run.stdout.count("nope") == 1, run.stdout
+    assert f"{place}: there is no module 'nope'" in run.stdout
+
+
+def test_the_warning_of_jobs_without_a_handler_can_be_ignored_by_its_name(run_pytest: RunPytest) -> None:
+    test = """
+def test_it(jobyard):
+    jobyard.create("of-another-service")
+    jobyard.run_until_idle()
+"""
+    files = PROJECT | {"test_orders.py": test}
+    assert "NoHandler: jobs are ready that have no handler" in run_pytest("-q -p no:xdist", files).stdout
+    files["pytest.ini"] = INI.replace("= error", "=\n  error\n  ignore::jobyard.testing.NoHandler")
+    assert passed(run_pytest("-q -p no:xdist", files), 1)
+
+
 def test_a_failure_is_shown_without_the_inside_of_the_yard(run_pytest: RunPytest) -> None:
     test = """
 def test_an_order(jobyard):

@@ -15,7 +15,8 @@ import pytest
 
 import jobyard as package
 from jobyard import Context, Fail, Retry
-from jobyard.testing import AttemptFailed, NeverIdle, Yard
+from jobyard.testing import AttemptFailed, Job, NeverIdle, NoHandler, Yard
+from logged import logged
 
 
 class OutOfStock(Exception):
@@ -79,10 +80,28 @@ def test_jobs_run_by_priority_and_then_in_the_order_of_their_creation(jobyard: Y
     assert ran == ["0", "1", "2", "3", "4"]
 
 
-def test_a_job_that_nobody_here_handles_stays_pending(jobyard: Yard) -> None:
-    job = jobyard.create("of-another-service")
-    assert jobyard.run_until_idle() == []
-    assert jobyard.job(job).status == "pending"
+@pytest.mark.parametrize("way", ["run_until_idle", "run_until_idle_async"])
+def test_a_ready_job_that_nobody_here_handles_stays_pending_with_a_warning_where_the_test_runs_jobs(
+    jobyard: Yard, way: str
+) -> None:
+    async def in_a_coroutine() -> list[Job]:
+        return await jobyard.run_until_idle_async()
+
+    jobyard.handler("greet")(lambda: None)
+    jobyard.create("greet", delay_seconds=60)
+    job = jobyard.create("gret")
+    with pytest.warns(NoHandler, match=r"no handler: gret \(1\); .* for email, greet, http") as warned:
+        ran = jobyard.run_until_idle() if way == "run_until_idle" else asyncio.run(in_a_coroutine())
+    assert (ran, jobyard.job(job).status) == ([], "pending")
+    assert [warning.filename for warning in warned] == [__file__]
+
+
+def test_of_two_troubles_the_error_of_a_handler_is_the_one_that_is_told(jobyard: Yard) -> None:
+    jobyard.handler("order")(order_tea)
+    jobyard.create("order", {"item": "tea"})
+    jobyard.create("ordre")
+    with pytest.raises(OutOfStock):
+        jobyard.run_until_idle()
 
 
 def test_a_delayed_job_and_a_waiting_retry_do_not_run(jobyard: Yard) -> None:
@@ -334,6 +353,18 @@ def test_a_handler_that_is_run_alone_raises_as_in_a_run_of_all(jobyard: Yard) ->
         jobyard.run(order_tea, {"item": "tea", "count": "many"})
 
 
+def test_the_log_tells_of_attempts_of_jobs_only(jobyard: Yard) -> None:
+    jobyard.handler("order")(order_tea)
+    with logged(level="debug") as log:
+        with pytest.raises(OutOfStock):
+            jobyard.run("order", {"item": "tea"})
+        jobyard.run("order", {"item": "tea", "count": 10})
+        assert log.facts == []
+        jobyard.create("order", {"item": "tea"})
+        jobyard.run_until_idle(raising=False)
+        assert log.named("attempt.failed")
+
+
 def test_a_retry_or_fail_of_a_handler_that_is_run_alone_is_its_answer(jobyard: Yard) -> None:
     assert jobyard.run(lambda: Retry(after=30)) == Retry(after=30)
     assert jobyard.run(lambda: Fail("never")) == Fail("never")
@@ -373,11 +404,13 @@ def test_the_mails_of_the_built_in_handler_are_in_the_outbox_in_the_order_they_w
     assert jobyard.outbox == []
 
 
-def test_the_traceback_of_a_job_begins_with_its_attempt(jobyard: Yard) -> None:
+def test_the_traceback_of_a_job_begins_at_its_handler(jobyard: Yard) -> None:
     @jobyard.handler("t")
     async def t() -> None:
         raise OutOfStock
 
     jobyard.create("t", max_attempts=1)
     [ran] = jobyard.run_until_idle(raising=False)
+    _, first, *_ = ran.error["traceback"].splitlines()
+    assert first.startswith(f'  File "{__file__}"')
     assert "During handling" not in ran.error["traceback"]

@@ -62,7 +62,7 @@ class PostgresBus:
         failures = 0
         while True:
             try:
-                await self._listen(on_wake)
+                await self._listen(on_wake, was_lost=failures > 0)
             except Exception as trouble:
                 # Whatever it was, waiting and listening again is the cure.
                 end_if_cancelled()
@@ -74,7 +74,7 @@ class PostgresBus:
                 self._healthy = False
             await self._clock.sleep(backoff(failures))
 
-    async def _listen(self, on_wake: Callable[[WakeUp], None]) -> None:
+    async def _listen(self, on_wake: Callable[[WakeUp], None], *, was_lost: bool) -> None:
         """Listen until the connection is lost, which raises."""
         connection = await asyncpg.connect(
             self._url, timeout=CONNECT_SECONDS, server_settings={"application_name": "jobyard listener"}
@@ -91,7 +91,8 @@ class PostgresBus:
 
             await connection.add_listener(CHANNEL, hear)
             await connection.add_listener(own_channel, hear)
-            telemetry.info(LogEvent.LISTENER_BACK)
+            if was_lost:
+                telemetry.info(LogEvent.LISTENER_BACK)
             self._healthy = True
             on_wake(WakeUp())
             while True:

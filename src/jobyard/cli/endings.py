@@ -32,6 +32,9 @@ MEANINGS = {
     Exit.INTERRUPTED: "interrupted by Ctrl-C",
 }
 
+OF_THE_PARSER = "Value error, "
+"""What the library that reads options puts before its sentence about a wrong choice."""
+
 EPILOG = f"Exit codes: {'; '.join(f'{code:d} {meaning}' for code, meaning in MEANINGS.items())}."
 
 
@@ -45,6 +48,9 @@ class Commands(TyperGroup):
             for fault in error.faults:
                 complain(fault)
             raise typer.Exit(Exit.USAGE) from None
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix(OF_THE_PARSER)
+            raise
         except Exception as error:
             code = _exit_code(error)
             if code is None:

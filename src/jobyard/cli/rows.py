@@ -10,7 +10,7 @@ from rich.text import Text
 
 from jobyard.cli.failure import headline, in_full
 from jobyard.cli.table import STATUS_STYLES, Column, Row
-from jobyard.cli.times import age, ago, duration, moment
+from jobyard.cli.times import age, ago, duration, moment, until
 
 if TYPE_CHECKING:
     from jobyard.client import Attempt, Counts, Event, Job, Pace, Queue, Stats, Worker
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 JOB_COLUMNS = (
     Column("ID", whole=True),
     Column("STATUS", whole=True),
+    Column("TRIES", whole=True, right=True, optional=True),
+    Column("NEXT", whole=True, right=True, optional=True),
     Column("TYPE"),
     Column("QUEUE"),
     Column("AGE", whole=True, right=True),
@@ -62,7 +64,15 @@ STALE = timedelta(minutes=1)
 
 def job_row(job: Job) -> Row:
     return Row(
-        (job.id, job.status, job.type, job.queue or "", age(job.created_at) if job.created_at else ""),
+        (
+            job.id,
+            job.status,
+            "" if job.max_attempts is None else f"{job.attempt or 0}/{job.max_attempts}",
+            until(job.run_at) if job.status == "pending" else "",
+            job.type,
+            job.queue or "",
+            age(job.created_at) if job.created_at else "",
+        ),
         {"STATUS": STATUS_STYLES.get(job.status, "")},
     )
 

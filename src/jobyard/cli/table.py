@@ -27,9 +27,12 @@ NOTE_LINES = 5
 
 @dataclass(frozen=True, slots=True)
 class Column:
+    """`optional`: left out where all its cells are empty, or others would have to be shortened for it."""
+
     title: str
     whole: bool = False
     right: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +66,11 @@ def lines(columns: Sequence[Column], rows: Iterable[Row], width: int) -> Iterato
     measured = [_escaped(row) for row in islice(rows, MEASURED_ROWS)]
     if not measured:
         return
+    kept = _kept(columns, measured, width)
+    columns, measured = [columns[at] for at in kept], [_only(kept, row) for row in measured]
     widths = _widths(columns, measured, width)
     yield _line(columns, [column.title for column in columns], widths, {c.title: "bold" for c in columns})
-    for row in chain(measured, map(_escaped, rows)):
+    for row in chain(measured, (_only(kept, _escaped(row)) for row in rows)):
         line = _line(columns, row.cells, widths, row.styles)
         if row.note:
             line.append("\n" + indent(_wrapped(row.note, width - len(INDENT)), INDENT), "dim")
@@ -98,12 +103,32 @@ def _escaped(row: Row) -> Row:
     )
 
 
-def _widths(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[int]:
-    """As wide as the content; then the widest that may be shortened give, one after the other."""
-    widths = [
+def _only(kept: Sequence[int], row: Row) -> Row:
+    return Row([row.cells[at] for at in kept], row.styles, row.note, row.block)
+
+
+def _kept(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[int]:
+    """Where the columns that are shown stand; of the optional ones the last go first."""
+    widths = _full_widths(columns, rows)
+    optional = [at for at, column in enumerate(columns) if column.optional]
+    empty = [at for at in optional if not any(row.cells[at] for row in rows)]
+    kept = [at for at in range(len(columns)) if at not in empty]
+    for at in reversed([at for at in optional if at in kept]):
+        if sum(widths[each] for each in kept) + GAP * (len(kept) - 1) > width:
+            kept.remove(at)
+    return kept
+
+
+def _full_widths(columns: Sequence[Column], rows: Sequence[Row]) -> list[int]:
+    return [
         max(cell_len(text) for text in (column.title, *(row.cells[at] for row in rows)))
         for at, column in enumerate(columns)
     ]
+
+
+def _widths(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[int]:
+    """As wide as the content; then the widest that may be shortened give, one after the other."""
+    widths = _full_widths(columns, rows)
     giving = [at for at, column in enumerate(columns) if not column.whole]
     for at in giving:
         widths[at] = min(widths[at], width)

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from math import ceil
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
 def age(then: datetime) -> str:
     """How long ago by this machine's clock: `3 s`. A server whose clock is ahead makes no negative ages."""
-    seconds = max(0, int((datetime.now(UTC) - then).total_seconds()))
+    return _roughly(max(0, int((datetime.now(UTC) - then).total_seconds())))
+
+
+def until(then: datetime | None) -> str:
+    """How long from now: `in 3 s`; nothing where that is no longer to come."""
+    seconds = 0 if then is None else ceil((then - datetime.now(UTC)).total_seconds())
+    return f"in {_roughly(seconds)}" if seconds > 0 else ""
+
+
+def _roughly(seconds: int) -> str:
     if seconds < MINUTE:
         return f"{seconds} s"
     if seconds < HOUR:

@@ -133,7 +133,8 @@ class Settings:
         "JOBYARD_HEALTH_PORT",
         values.whole_number(1, 65535),
         None,
-        "Port on which workers and maintainers answer health checks and show their metrics.",
+        "Port on which workers and maintainers answer health checks and show their metrics; in `jobyard dev` the worker "
+        "alone.",
     )
     log: str = _setting(
         "JOBYARD_LOG",

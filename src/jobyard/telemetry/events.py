@@ -216,7 +216,7 @@ class LogEvent(StrEnum):
         "Wake-ups do not arrive; until they do, jobs are found by polling each second.",
         "error",
     )
-    LISTENER_BACK = "listener.back", "info", "Wake-ups arrive."
+    LISTENER_BACK = "listener.back", "info", "Wake-ups arrive again."
 
     # Others
 

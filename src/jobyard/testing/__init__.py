@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jobyard.testing.jobs import Attempt, Job
-    from jobyard.testing.runs import NeverIdle
+    from jobyard.testing.runs import NeverIdle, NoHandler
     from jobyard.testing.turns import AttemptFailed
     from jobyard.testing.yard import Yard, YardError
 
@@ -23,11 +23,12 @@ _HOMES = {
     "AttemptFailed": "jobyard.testing.turns",
     "Job": "jobyard.testing.jobs",
     "NeverIdle": "jobyard.testing.runs",
+    "NoHandler": "jobyard.testing.runs",
     "Yard": "jobyard.testing.yard",
     "YardError": "jobyard.testing.yard",
 }
 
-__all__ = ["Attempt", "AttemptFailed", "Job", "NeverIdle", "Yard", "YardError"]
+__all__ = ["Attempt", "AttemptFailed", "Job", "NeverIdle", "NoHandler", "Yard", "YardError"]
 
 
 def __getattr__(name: str) -> object:

@@ -20,11 +20,14 @@ def _jobyard_of_this_run(pytestconfig: pytest.Config) -> Iterator[Yard]:
     """One database and one API for the whole run; under xdist, for each of its workers."""
     from jobyard.testing import Yard, YardError
 
+    yard = Yard(app=pytestconfig.getini("jobyard_app") or None, app_from="jobyard_app")
+    fault = ""
     try:
-        yard = Yard(app=pytestconfig.getini("jobyard_app") or None)
         yard.open()
-    except YardError as fault:
-        pytest.fail(str(fault), pytrace=False)
+    except YardError as error:
+        fault = str(error)
+    if fault:  # not where it was caught: pytest would print what it came from as well
+        pytest.fail(fault, pytrace=False)
     yield yard
     yard.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -35,6 +36,10 @@ class NeverIdle(AssertionError):
     """More attempts ran than a test can mean, and there were still jobs to run."""
 
 
+class NoHandler(UserWarning):
+    """Jobs are ready whose type has no handler: perhaps mistyped, or the module of the handler is not imported."""
+
+
 class AttemptOptions(TypedDict, total=False):
     """What a handler that is run alone sees in its context."""
 
@@ -53,6 +58,15 @@ class Ran(NamedTuple):
     job: Job
 
 
+class Idle(NamedTuple):
+    """What ran until nothing was left to run, and what nobody runs: how many ready jobs of each such type."""
+
+    ran: list[Ran]
+    unhandled: dict[str, int]
+    types: list[str]
+    """Those that have a handler."""
+
+
 class Runs:
     """Attempts run in the event loop that asks for them; what they read and write does so in the site's."""
 
@@ -62,11 +76,11 @@ class Runs:
         self._max_result_bytes = max_result_bytes
         self._running = False
 
-    async def until_idle(self, handlers: Handlers, limit: int) -> list[Ran]:
+    async def until_idle(self, handlers: Handlers, limit: int) -> Idle:
         """Raises NeverIdle."""
         ran: list[Ran] = []
         types = handlers.types()
-        async with self._turns(handlers) as turns:
+        async with self._turns(handlers, of_jobs=True) as turns:
             worker = await self._thread.ask(self._site.start_worker(types))
             while room := min(CLAIM_ROWS, limit - len(ran)):
                 claimed = await self._thread.ask(self._site.claim(worker, types, room))
@@ -75,12 +89,14 @@ class Runs:
                 for attempt, lane in claimed:
                     ran.append(await self._take(turns, attempt, lane))
             await self._thread.ask(self._site.stop_worker(worker))
-        if left := await self._thread.ask(self._site.ready(types)):
+        ready = await self._thread.ask(self._site.ready())
+        unhandled = {type: count for type, count in ready.items() if type not in types}
+        if left := {type: count for type, count in ready.items() if type in types}:
             raise NeverIdle(_why_never_idle(ran, left))
-        return ran
+        return Idle(ran, unhandled, types)
 
     async def alone(self, handler: Handler, payload: Any, now: datetime, options: AttemptOptions) -> Turn:
-        async with self._turns(Handlers().merged([handler])) as turns:
+        async with self._turns(Handlers().merged([handler]), of_jobs=False) as turns:
             claimed = _as_if_claimed(handler.type, payload, now, options)
             return await turns.take(
                 claimed, Lane(0, DEFAULT_TENANT, claimed.queue, claimed.type, DEFAULT_PRIORITY, TRUSTED)
@@ -97,20 +113,21 @@ class Runs:
             raise RuntimeError("a handler cannot run the jobs of the test that runs it")
 
     @asynccontextmanager
-    async def _turns(self, handlers: Handlers) -> AsyncGenerator[Turns]:
+    async def _turns(self, handlers: Handlers, *, of_jobs: bool) -> AsyncGenerator[Turns]:
         self.require_free()
         self._running = True
         try:
-            async with Turns(handlers, self._max_result_bytes) as turns:
+            async with Turns(handlers, self._max_result_bytes, of_jobs=of_jobs) as turns:
                 yield turns
         finally:
             self._running = False
 
 
-def jobs_of(ran: list[Ran], raising: bool) -> list[Job]:
-    """The jobs in the order they ran. Raises the first error, with a note that says whose it is."""
+def jobs_of(idle: Idle, raising: bool) -> list[Job]:
+    """The jobs in the order they ran. Raises the first error, with a note that says whose it is; warns whoever called
+    the caller of jobs that nobody runs."""
     __tracebackhide__ = True
-    failed = [(each, error) for each in ran if (error := each.turn.error) is not None] if raising else []
+    failed = [(each, error) for each in idle.ran if (error := each.turn.error) is not None] if raising else []
     if failed:
         (turn, job), error = failed[0]
         error.add_note(f"In attempt {turn.claimed.attempt} of {job.max_attempts} of {job}.")
@@ -118,7 +135,9 @@ def jobs_of(ran: list[Ran], raising: bool) -> list[Job]:
             error.add_note(f"{len(failed) - 1} more attempts failed in this run.")
         error.add_note("With raising=False the jobs keep their errors, and the test goes on.")
         raise error
-    return [job for _, job in ran]
+    if idle.unhandled:
+        warnings.warn(_whom_nobody_runs(idle), NoHandler, stacklevel=3)
+    return [job for _, job in idle.ran]
 
 
 def result_of(turn: Turn) -> Any:
@@ -163,6 +182,14 @@ def _why_never_idle(ran: list[Ran], left: dict[str, int]) -> str:
         f"What ran most: {_counted(dict(most))}. What is ready: {_counted(left)}. "
         "Does a handler create a job each time that has it run again? If all are meant, "
         "allow more: run_until_idle(limit=...)."
+    )
+
+
+def _whom_nobody_runs(idle: Idle) -> str:
+    return (
+        f"jobs are ready that have no handler: {_counted(idle.unhandled)}; "
+        f"there are handlers for {', '.join(idle.types)}. Is the type mistyped, or its module not imported? "
+        "If others run them, ignore this warning (jobyard.testing.NoHandler)"
     )
 
 

@@ -57,13 +57,20 @@ class Turn:
 
 
 class Turns:
+<<<<<<< HEAD
     """A worker's slot in the event loop that is running. A `def` handler runs in a thread, as in a worker; one with
     `process=True` runs here as well, so that a test sees what it did."""
+=======
+    """A worker's slot in the event loop that is running. A `def` handler runs in a thread, as in a worker. Where the
+    attempts are not `of_jobs`, none is logged."""
+>>>>>>> lastmile
 
-    def __init__(self, handlers: Handlers, max_result_bytes: int) -> None:
+    def __init__(self, handlers: Handlers, max_result_bytes: int, *, of_jobs: bool) -> None:
         watched = Handlers().merged(self._watched(handler) for handler in handlers)
         self._clock = SystemClock()
-        self._runner = Runner(watched, 1, max_result_bytes, self._clock, self._ended, lambda: None)
+        self._runner = Runner(
+            watched, 1, max_result_bytes, self._clock, self._ended, lambda: None, tells=of_jobs
+        )
         self._call = Call()
         self._over: asyncio.Future[Ending] | None = None
 

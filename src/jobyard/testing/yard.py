@@ -22,7 +22,7 @@ from jobyard.client import Client
 from jobyard.client.shapes import JobOptions
 from jobyard.config import Settings
 from jobyard.handlers.email import Mailer
-from jobyard.main import load_handlers
+from jobyard.main import import_handlers, load_handlers
 from jobyard.process import StartError
 from jobyard.testing.database import DatabaseRefused, running_server
 from jobyard.testing.jobs import Job
@@ -57,15 +57,16 @@ class Yard:
     """The HTTP API, a worker and a maintainer on a database of their own, which move only when told to.
 
     Nothing runs by itself: `run_until_idle` is the worker, `travel` is time and the maintainer. `client` is a client of
-    the API for all else. `app` is a module of
-    handlers to import; those of modules that are imported already are known anyway. Of the environment only
-    JOBYARD_TEST_DATABASE_URL, JOBYARD_HOME and JOBYARD_APP count.
+    the API for all else. `app` is a module of handlers to import, and `app_from` says where it was named, for a message;
+    those of modules that are imported already are known anyway. Of the environment only JOBYARD_TEST_DATABASE_URL,
+    JOBYARD_HOME and JOBYARD_APP count.
     """
 
-    def __init__(self, app: str | None = None) -> None:
+    def __init__(self, app: str | None = None, *, app_from: str = "app") -> None:
         given = {name: os.environ.get(name, "") for name in ("JOBYARD_HOME", "JOBYARD_APP")}
         self._settings = Settings.read(given)
         self._app = app or self._settings.app
+        self._app_from = app_from if app else "JOBYARD_APP"
         self._own = Handlers()
         self._undo = ExitStack()
 
@@ -84,7 +85,10 @@ class Yard:
             except DatabaseRefused as refusal:
                 raise YardError(str(refusal)) from refusal
             if self._app:
-                self.use(self._app)
+                try:
+                    self.use(self._app)
+                except YardError as fault:
+                    raise YardError(f"{self._app_from}: {fault}") from fault
             self._undo = undo.pop_all()
 
     def close(self) -> None:
@@ -134,7 +138,7 @@ class Yard:
     def use(self, app: str) -> None:
         """Import a module of handlers. Raises YardError."""
         try:
-            load_handlers(Settings(app=app), self._mailer())
+            import_handlers(app)
         except StartError as fault:
             raise YardError(str(fault)) from fault
 
@@ -161,7 +165,8 @@ class Yard:
 
         Then the first error is raised: what a handler raised, or AttemptFailed where a payload did not fit, a result
         could not be kept or the time was over. A Retry or Fail that was returned is no error. `raising=False` leaves
-        all of them to the jobs. Raises NeverIdle after `limit` attempts.
+        all of them to the jobs. Raises NeverIdle after `limit` attempts; warns (NoHandler) when jobs of types without
+        a handler are left that are ready.
         """
         __tracebackhide__ = True
         return jobs_of(self._in_own_loop(self._runs.until_idle(self._handlers(), limit)), raising)

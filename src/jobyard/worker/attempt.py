@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from functools import partial
+from types import TracebackType
 from typing import Any, cast
 
 import msgspec
@@ -20,6 +21,9 @@ from jobyard.worker.handlers import Handler
 
 MAX_ERROR_TYPE_BYTES = 256
 MAX_TRACEBACK_BYTES = 16 * 1024
+
+AROUND_THE_HANDLER = ("jobyard.worker.", "jobyard.testing.", "concurrent.futures.")
+"""Modules through which a handler is called."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -129,9 +133,22 @@ def _message(said: object) -> str:
 
 def _traceback(error: BaseException) -> str:
     try:
-        return "".join(traceback.format_exception(error, limit=-20))
+        trace = _from_the_handler_on(error.__traceback__)
+        return "".join(traceback.format_exception(type(error), error, trace, limit=-20))
     except Exception as unprintable:  # it runs the error's own code, and parses the source
         return f"(its traceback cannot be printed: {type(unprintable).__name__})"
+
+
+def _from_the_handler_on(trace: TracebackType | None) -> TracebackType | None:
+    """Without the frames that every attempt begins with; whole, where nothing else is in it."""
+    begin = trace
+    while begin is not None and _is_around_the_handler(begin):
+        begin = begin.tb_next
+    return begin or trace
+
+
+def _is_around_the_handler(trace: TracebackType) -> bool:
+    return str(trace.tb_frame.f_globals.get("__name__")).startswith(AROUND_THE_HANDLER)
 
 
 def _bounded(text: str, limit: int) -> str:

@@ -33,7 +33,7 @@ DEADLINES_KEPT = 1000
 
 class Runner:
     """`on_end` receives every ending; `on_room` is called when there may be room for another claim. Without `children`
-    what would run in one runs here."""
+    what would run in one runs here; without `tells` nothing of the attempts is logged."""
 
     def __init__(
         self,
@@ -44,11 +44,14 @@ class Runner:
         on_end: Callable[[Ending], None],
         on_room: Callable[[], None],
         children: Children | None = None,
+        *,
+        tells: bool = True,
     ) -> None:
         self.slots = Slots(concurrency)
         self.stuck_threads = 0
         self._at_work = 0
-        self._tells_all = telemetry.detailed()
+        self._tells = tells
+        self._tells_all = tells and telemetry.detailed()
         self._handlers = handlers
         self._max_result_bytes = max_result_bytes
         self._clock = clock
@@ -271,7 +274,10 @@ class Runner:
             change = lifecycle.release(claimed.standing(lane.suspect))
         else:
             change = lifecycle.settle(claimed.standing(lane.suspect), outcome, random.random())
-            _tell_failure(claimed, outcome, change)
+            if isinstance(outcome, TimedOut):
+                metrics.timed_out(claimed.queue, claimed.type)
+            if self._tells:
+                _tell_failure(claimed, change)
         return Ending(claimed.job, claimed.lease, lane.key, change, ran)
 
 
@@ -279,9 +285,7 @@ def _tell_completion(claimed: Claimed, ran: float) -> None:
     telemetry.debug(LogEvent.ATTEMPT_COMPLETED, **telemetry.facts_of(claimed), seconds=round(ran, 6))
 
 
-def _tell_failure(claimed: Claimed, outcome: Outcome, change: Change) -> None:
-    if isinstance(outcome, TimedOut):
-        metrics.timed_out(claimed.queue, claimed.type)
+def _tell_failure(claimed: Claimed, change: Change) -> None:
     telemetry.warning(
         LogEvent.ATTEMPT_FAILED,
         **telemetry.facts_of(claimed),

@@ -25,6 +25,22 @@ def test_jobs_are_a_table_of_eighty_columns_newest_first_with_whole_ids(yard: Ya
     assert max(map(len, lines)) <= 80
 
 
+def test_a_job_that_is_tried_again_is_told_from_one_that_was_never_tried(
+    yard: Yard, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = (datetime.now(UTC) + timedelta(minutes=14.9)).isoformat()
+    for facts in ({}, {"attempt": 2, "runAt": later}, {"attempt": 1, "runAt": later, "status": "failed"}):
+        yard.add({"type": "email", **facts})
+    monkeypatch.setenv("COLUMNS", "100")
+    header, *rows = (line[36:].split()[:-2] for line in run("list").stdout.splitlines())
+    assert header == ["STATUS", "TRIES", "NEXT", "TYPE"]
+    assert rows[::-1] == [
+        ["pending", "0/5", "email", "default"],
+        ["pending", "2/5", "in", "14", "min", "email", "default"],
+        ["failed", "1/5", "email", "default"],
+    ]
+
+
 def test_without_a_terminal_there_are_no_colours(yard: Yard, run: Run) -> None:
     yard.add({"type": "email", "status": "failed"})
     assert "\x1b" not in run("list").stdout
@@ -73,6 +89,11 @@ def test_a_filter_that_cannot_be_is_wrong_usage_and_is_not_sent(
     result = run("list", *wrong)
     assert (result.exit_code, result.stdout, yard.seen) == (2, "", [])
     assert wrong[0] in result.stderr
+
+
+def test_a_wrong_choice_is_told_in_one_sentence(run: Run) -> None:
+    said = " ".join(run("list", "--status", "dead").stderr.split())
+    assert "Invalid value for '--status': 'dead' is not one of 'pending'," in said
 
 
 def test_a_filter_that_the_server_refuses_is_told_with_its_place(yard: Yard, run: Run) -> None:

@@ -35,6 +35,27 @@ def test_what_is_long_loses_its_middle_and_the_id_stays_whole(width: int) -> Non
     assert found[1].split()[1][-1] == "r"
 
 
+@pytest.mark.parametrize(
+    ("width", "next_", "shown"),
+    [
+        (58, "in 3 s", ["ID", "TRIES", "NEXT", "TYPE"]),
+        (57, "in 3 s", ["ID", "TRIES", "TYPE"]),
+        (50, "in 3 s", ["ID", "TRIES", "TYPE"]),
+        (49, "in 3 s", ["ID", "TYPE"]),
+        (40, "in 3 s", ["ID", "TYPE"]),
+        (60, "", ["ID", "TRIES", "TYPE"]),
+    ],
+)
+def test_a_column_that_may_be_left_out_is_there_where_it_says_something_and_takes_no_room_from_others(
+    width: int, next_: str, shown: list[str]
+) -> None:
+    optional = (Column("TRIES", optional=True), Column("NEXT", optional=True))
+    columns = (Column("ID", whole=True), *optional, Column("TYPE"))
+    header, cells = (line.plain for line in lines(columns, [Row((ID, "2/5", next_, "email"), {})], width))
+    assert header.split() == shown
+    assert ("2/5" in cells, "in 3 s" in cells) == ("TRIES" in shown, "NEXT" in shown)
+
+
 def test_the_longest_gives_way_first() -> None:
     [_, line] = drawn(row("x" * 200, "short"))
     assert "short" in line

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import json
 import threading
 from collections.abc import Callable
@@ -249,6 +250,25 @@ async def test_an_error_is_kept_bounded_and_storable(bench: MakeBench, kind: Cal
     assert trace.startswith("Traceback")
     assert len(trace.encode()) <= MAX_TRACEBACK_BYTES
     assert "\0" not in json.dumps(change.error, ensure_ascii=False)
+
+
+@both_kinds
+async def test_the_traceback_begins_at_the_handler(bench: MakeBench, kind: Callable[..., Any]) -> None:
+    change = await ending_of(bench, kind(raising(ValueError("x"))))
+    assert change.error is not None
+    _, first, *_ = change.error["traceback"].splitlines()
+    assert first.startswith(f'  File "{__file__}"')
+    assert first.endswith("in handle")
+
+
+async def test_a_traceback_that_no_handler_is_in_stays_whole(bench: MakeBench) -> None:
+    async def handle(unexpected: object) -> None: ...
+
+    handle.__dict__["__signature__"] = inspect.Signature()
+    change = await ending_of(bench, handle)
+    assert change.error is not None
+    assert change.error["traceback"].startswith("Traceback")
+    assert "missing 1 required positional argument" in change.error["traceback"]
 
 
 @both_kinds
