@@ -8,17 +8,22 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from jobyard.domain.errors import InvalidJob, LeaseLost
     from jobyard.domain.lifecycle import Fail, Retry
-    from jobyard.worker.handlers import Context, handler
+    from jobyard.worker.context import AttemptCancelled, Context
+    from jobyard.worker.handlers import handler
 
 _HOMES = {
-    "Context": "jobyard.worker.handlers",
+    "AttemptCancelled": "jobyard.worker.context",
+    "Context": "jobyard.worker.context",
     "Fail": "jobyard.domain.lifecycle",
+    "InvalidJob": "jobyard.domain.errors",
+    "LeaseLost": "jobyard.domain.errors",
     "Retry": "jobyard.domain.lifecycle",
     "handler": "jobyard.worker.handlers",
 }
 
-__all__ = ["Context", "Fail", "Retry", "handler"]
+__all__ = ["AttemptCancelled", "Context", "Fail", "InvalidJob", "LeaseLost", "Retry", "handler"]
 
 
 def __getattr__(name: str) -> object:

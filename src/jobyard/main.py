@@ -38,6 +38,7 @@ from jobyard.worker.child import Child, prepare
 from jobyard.worker.children import ChildOptions, Children
 from jobyard.worker.handlers import HandlerError, Handlers, registered
 from jobyard.worker.heartbeat import Heartbeat
+from jobyard.worker.link import HandlerDatabase
 from jobyard.worker.messages import Unfit
 
 OWN_CONNECTIONS = 2
@@ -106,6 +107,7 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
     handlers = load_handlers(settings, mailer)
     telemetry.hear_python_logging(settings.log_level)
     pool = await open_pool(url, size=working.CONNECTIONS, hot=True, name="jobyard worker")
+    database = HandlerDatabase(url, settings.handler_connections, settings.max_payload_bytes)
     options = working.WorkerOptions(
         settings.concurrency, settings.lease_seconds, settings.grace_seconds, settings.max_payload_bytes
     )
@@ -118,6 +120,7 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
             options,
             lambda on_expired: Heartbeat(url, settings.lease_seconds, on_expired),
             Children(child_options(settings)),
+            database,
         )
 
         def shown() -> bytes:
@@ -128,6 +131,7 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
         async with _health(settings, Pages(lambda: process.ready, shown)):
             await until_stopped(process.run(), process.stop, stop)
         await mailer.close()
+        database.close()
         pool.terminate()
     if process.must_exit:
         # Threads that never return would keep the interpreter from ending.
@@ -153,7 +157,9 @@ def child(settings: Settings) -> int:
         line.send(Unfit(str(fault)))
         return FAILED
     telemetry.hear_python_logging(settings.log_level)
-    Child(line, handlers, settings.max_payload_bytes).run()
+    url = settings.direct_url
+    database = None if url is None else HandlerDatabase(url, 1, settings.max_payload_bytes)
+    Child(line, handlers, settings.max_payload_bytes, database).run()
     return OK
 
 

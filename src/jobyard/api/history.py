@@ -14,8 +14,6 @@ from jobyard.api.schemas import AttemptPage, EventPage, LogPage, PageQuery
 from jobyard.domain.events import EventKey, Phase, events_of
 from jobyard.store import reads
 
-_BEFORE_ALL = (0, 0)
-
 
 async def attempts(parts: Parts, request: Request) -> Answer:
     job, values = job_id(request), request.query()
@@ -55,7 +53,11 @@ async def log(parts: Parts, request: Request) -> Answer:
     job, values = job_id(request), request.query()
     query = read_query(values, PageQuery)
     name = list_name(request, values)
-    after = _line(read_token(query.page_token, name, 12)) if query.page_token is not None else _BEFORE_ALL
+    after = (
+        _line(read_token(query.page_token, name, 12))
+        if query.page_token is not None
+        else reads.BEFORE_ALL_LINES
+    )
     await row_of(parts, job)
     async with parts.reading() as connection:
         rows = await reads.job_log(connection, job, after, query.page_size + 1)

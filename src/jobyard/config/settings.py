@@ -93,6 +93,12 @@ class Settings:
         1000,
         "Jobs that a child process runs before another takes its place, for handlers whose code leaks.",
     )
+    handler_connections: int = _setting(
+        "JOBYARD_HANDLER_CONNECTIONS",
+        values.whole_number(1, 200),
+        4,
+        "Database connections that a worker opens for what its handlers do there (`ctx.transaction`, `ctx.create`).",
+    )
     lease_seconds: float = _setting(
         "JOBYARD_LEASE_SECONDS",
         values.amount("seconds", 1, 3600),

@@ -9,7 +9,8 @@
     ├── BadPageToken         the token does not belong to these filters
     ├── Overloaded           a bounded queue is full; come back later
     ├── DatabaseUnavailable  PostgreSQL did not answer in time; nothing is known to be accepted
-    └── WorkerExpired        the worker's row is gone and its leases with it
+    ├── WorkerExpired        the worker's row is gone and its leases with it
+    └── LeaseLost            the attempt is not this worker's any more
 
 The HTTP edge turns each into a problem by one table; nothing else translates.
 """
@@ -58,4 +59,8 @@ class DatabaseUnavailable(JobyardError):
 
 
 class WorkerExpired(JobyardError):
+    pass
+
+
+class LeaseLost(JobyardError):
     pass

@@ -91,13 +91,34 @@ class Held(NamedTuple):
 
 class Ending(NamedTuple):
     """An attempt that ends, the lane key its job has, and what becomes of it. `ran`: seconds since its start, where that
-    is known."""
+    is known; `is_written`: its handler has settled it itself."""
 
     job: UUID
     lease: int
     lane: LaneKey
     change: Change
     ran: float | None = None
+    is_written: bool = False
+
+
+class ProgressSaid(NamedTuple):
+    """What an attempt last told of how far it has come."""
+
+    job: UUID
+    lease: int
+    percent: float | None
+    message: str | None
+
+
+class LineSaid(NamedTuple):
+    """What an attempt wrote onto its job. `line`: from 1 within the attempt; `ago`: seconds since it did."""
+
+    job: UUID
+    lease: int
+    line: int
+    ago: float
+    level: str
+    text: str
 
 
 async def claim(
@@ -138,6 +159,14 @@ async def settle(connection: Connection, endings: Sequence[Ending]) -> set[UUID]
         )
     )
     return set(values(rows, "job"))
+
+
+async def settle_within(connection: Connection, job: UUID, lease: int, change: Change) -> bool:
+    """End one attempt for good in a transaction of the caller's. False: its lease was lost, and nothing was written."""
+    rows = await connection.fetch(
+        statement("settle"), [job], [lease], [change.status.value], [None], [change.result], [None]
+    )
+    return bool(rows)
 
 
 class Moved(NamedTuple):
@@ -198,6 +227,38 @@ async def cancel_requests(
     return [(row["job"], row["run"]) for row in rows]
 
 
+async def put_progress(connection: Connection, said: Sequence[ProgressSaid]) -> set[int]:
+    """What attempts told of their progress; the leases that are still held."""
+    ordered = sorted(said, key=_by_job)
+    rows = await repeated_when_transient(
+        lambda: connection.fetch(
+            statement("progress_put"),
+            [each.job for each in ordered],
+            [each.lease for each in ordered],
+            [each.percent for each in ordered],
+            [each.message for each in ordered],
+        )
+    )
+    return set(values(rows, "lease"))
+
+
+async def put_lines(connection: Connection, lines: Sequence[LineSaid]) -> set[int]:
+    """What attempts wrote onto their jobs; the leases that are still held. Those written before stay as they are."""
+    ordered = sorted(lines, key=_by_job)
+    rows = await repeated_when_transient(
+        lambda: connection.fetch(
+            statement("job_log_put"),
+            [each.job for each in ordered],
+            [each.lease for each in ordered],
+            [each.line for each in ordered],
+            [each.ago for each in ordered],
+            [each.level for each in ordered],
+            [each.text for each in ordered],
+        )
+    )
+    return set(values(rows, "lease"))
+
+
 async def start_worker(
     connection: Connection, name: str, types: Iterable[str], concurrency: int, lease_seconds: float
 ) -> int:
@@ -227,8 +288,8 @@ async def lanes_of(connection: Connection, types: Iterable[str]) -> list[Lane]:
     return [Lane(*row) for row in await connection.fetch(statement("lanes"), list(types))]
 
 
-def _by_job(ending: Ending) -> bytes:
-    return ending.job.bytes
+def _by_job(one: Ending | ProgressSaid | LineSaid) -> bytes:
+    return one.job.bytes
 
 
 def _text(error: Any) -> str | None:

@@ -96,6 +96,13 @@ class Intake:
             raise answers[0]  # pyright: ignore[reportGeneralTypeIssues] - all of them are that error
         return answers
 
+    async def create_within(self, connection: Connection, job: NewJob) -> Created:
+        """One job in a transaction of the caller's, which makes it or takes it back. Raises InvalidJob."""
+        (answer,) = await self._insert(connection, [job])
+        if isinstance(answer, Created):
+            return answer
+        raise answer
+
     def _full(self) -> Overloaded:
         return Overloaded(f"{self._queue_limit} creates are waiting for the database already")
 

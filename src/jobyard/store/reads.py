@@ -18,6 +18,7 @@ EXAMINE_ROWS = 10_000
 
 NEWEST = UUID(int=(1 << 128) - 1)
 NEWEST_LEASE = (1 << 63) - 1
+BEFORE_ALL_LINES = (0, 0)
 
 _SOURCES = {
     None: "SELECT id AS job FROM jobyard.job WHERE id < $2",

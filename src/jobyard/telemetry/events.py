@@ -128,6 +128,12 @@ class LogEvent(StrEnum):
         "becomes",
         "retry_in",
     )
+    REPORT_REFUSED = (
+        "report.refused",
+        "error",
+        "The database refused to keep progress or log lines of attempts; they are dropped, the attempts go on.",
+        "error",
+    )
     ATTEMPTS_RELEASED = (
         "attempts.released",
         "warning",

@@ -30,19 +30,20 @@ class Attempt(Record, frozen=True):
 
 
 class Job(ClientJob, frozen=True):
-    """A job as it stood when it was looked at; `attempts`, oldest first."""
+    """A job as it stood when it was looked at; `attempts`, oldest first; `log`, the lines that its attempts wrote."""
 
     attempts: list[Attempt] = msgspec.field(default_factory=list[Attempt])
+    log: list[str] = msgspec.field(default_factory=list[str])
 
     def __str__(self) -> str:
         return f"{self.type} {self.id} ({self.reason or self.status})"
 
 
-def job(row: asyncpg.Record, tries: Sequence[asyncpg.Record]) -> Job:
-    """From the columns of get.sql and those of attempts.sql, newest first."""
+def job(row: asyncpg.Record, tries: Sequence[asyncpg.Record], lines: Sequence[asyncpg.Record]) -> Job:
+    """From the columns of get.sql, those of attempts.sql, newest first, and those of job_log.sql."""
     shown = _as_shown(render.job(row), Job)
     attempts = [_as_shown(render.attempt(render.attempt_record(each)), Attempt) for each in reversed(tries)]
-    return msgspec.structs.replace(shown, attempts=attempts)
+    return msgspec.structs.replace(shown, attempts=attempts, log=[each["text"] for each in lines])
 
 
 def _as_shown(answer: msgspec.Struct, shape: type[Shape]) -> Shape:

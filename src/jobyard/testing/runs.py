@@ -28,6 +28,7 @@ from jobyard.testing.loop_thread import LoopThread
 from jobyard.testing.site import Site
 from jobyard.testing.turns import Turn, Turns
 from jobyard.worker.handlers import Handler, Handlers
+from jobyard.worker.link import HandlerDatabase
 
 CLAIM_ROWS = 200
 
@@ -104,7 +105,7 @@ class Runs:
 
     async def _take(self, turns: Turns, attempt: Claimed, lane: Lane) -> Ran:
         turn = await turns.take(attempt, lane)
-        job = await self._thread.ask(self._site.settle(turn.ending))
+        job = await self._thread.ask(self._site.settle(turn.ending, turn.call.said))
         return Ran(turn, job)
 
     def require_free(self) -> None:
@@ -117,7 +118,8 @@ class Runs:
         self.require_free()
         self._running = True
         try:
-            async with Turns(handlers, self._max_result_bytes, of_jobs=of_jobs) as turns:
+            database = HandlerDatabase(self._site.database_url, 2, self._max_result_bytes)
+            async with Turns(handlers, self._max_result_bytes, database, of_jobs=of_jobs) as turns:
                 yield turns
         finally:
             self._running = False

@@ -4,7 +4,8 @@ maintainer that write."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+import time
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from uuid import UUID
@@ -17,10 +18,12 @@ from jobyard.domain.job import DEFAULT_TENANT
 from jobyard.maintain.maintainer import Maintainer
 from jobyard.store import dispatch, reads
 from jobyard.store.database import Pool, open_pool
-from jobyard.store.dispatch import Claimed, Ending, Lane
+from jobyard.store.dispatch import Claimed, Ending, Lane, LineSaid, ProgressSaid
 from jobyard.store.lanes import Lanes
 from jobyard.testing.database import EMPTY, own_database
 from jobyard.testing.jobs import Job, job
+from jobyard.worker.link import LogLine, Progress
+from jobyard.worker.reports import MAX_LINES
 from jobyard.worker.settler import Settler
 
 CONNECTIONS = 6
@@ -90,11 +93,30 @@ class Site:
             rows = await connection.fetch(READY)
         return {row["type"]: row["jobs"] for row in rows}
 
-    async def settle(self, ending: Ending) -> Job:
-        """Write how an attempt ended, as a worker does, and look at what has become of its job."""
+    async def settle(self, ending: Ending, said: Sequence[Progress | LogLine]) -> Job:
+        """Write what an attempt said and how it ended, as a worker does, and look at what has become of its job."""
+        if said:
+            await self._write(ending, said)
         self.settler.add(ending)
         await self.settler.flushed()
         return await self.job(ending.job)
+
+    async def _write(self, ending: Ending, said: Sequence[Progress | LogLine]) -> None:
+        now = time.monotonic()
+        told = [each for each in said if isinstance(each, Progress)][-1:]
+        lines = [each for each in said if isinstance(each, LogLine)][:MAX_LINES]
+        async with self._pool.acquire() as connection:
+            await dispatch.put_progress(
+                connection,
+                [ProgressSaid(ending.job, ending.lease, each.percent, each.message) for each in told],
+            )
+            await dispatch.put_lines(
+                connection,
+                [
+                    LineSaid(ending.job, ending.lease, number, now - line.at, line.level, line.text)
+                    for number, line in enumerate(lines, 1)
+                ],
+            )
 
     async def job(self, id: UUID) -> Job:
         """Raises LookupError."""
@@ -102,7 +124,8 @@ class Site:
             row = await reads.get(connection, id, DEFAULT_TENANT)
             if row is None:
                 raise LookupError(f"there is no job {id}")
-            return job(row, await reads.attempts(connection, id, reads.NEWEST_LEASE, PAGE_SIZE))
+            tries = await reads.attempts(connection, id, reads.NEWEST_LEASE, PAGE_SIZE)
+            return job(row, tries, await reads.job_log(connection, id, reads.BEFORE_ALL_LINES, PAGE_SIZE))
 
     async def jobs(self) -> list[Job]:
         """All there are, oldest first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from jobyard.clock import SystemClock
 from jobyard.domain.lifecycle import Fail, Retry, Status
 from jobyard.store.dispatch import Claimed, Ending, Lane
 from jobyard.worker.handlers import Handler, Handlers
+from jobyard.worker.link import HandlerDatabase, LogLine, Progress
 from jobyard.worker.runner import Runner
 from jobyard.worker.slots import Ended
 
@@ -32,6 +33,7 @@ class Call:
     returned: Any = None
     raised: BaseException | None = None
     trace: TracebackType | None = None
+    said: list[Progress | LogLine] = field(default_factory=list[Progress | LogLine])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +59,26 @@ class Turn:
 
 
 class Turns:
-<<<<<<< HEAD
     """A worker's slot in the event loop that is running. A `def` handler runs in a thread, as in a worker; one with
-    `process=True` runs here as well, so that a test sees what it did."""
-=======
-    """A worker's slot in the event loop that is running. A `def` handler runs in a thread, as in a worker. Where the
-    attempts are not `of_jobs`, none is logged."""
->>>>>>> lastmile
+    `process=True` runs here as well, so that a test sees what it did. Where the attempts are not `of_jobs`, none is
+    logged."""
 
-    def __init__(self, handlers: Handlers, max_result_bytes: int, *, of_jobs: bool) -> None:
+    def __init__(
+        self, handlers: Handlers, max_result_bytes: int, database: HandlerDatabase, *, of_jobs: bool
+    ) -> None:
         watched = Handlers().merged(self._watched(handler) for handler in handlers)
         self._clock = SystemClock()
+        self._database = database
         self._runner = Runner(
-            watched, 1, max_result_bytes, self._clock, self._ended, lambda: None, tells=of_jobs
+            watched,
+            1,
+            max_result_bytes,
+            self._clock,
+            self._ended,
+            lambda: None,
+            database=database,
+            on_told=self._heard,
+            of_jobs=of_jobs,
         )
         self._call = Call()
         self._over: asyncio.Future[Ending] | None = None
@@ -86,6 +95,7 @@ class Turns:
         self._deadlines.cancel()
         await asyncio.wait([self._deadlines])
         await self._runner.close()
+        self._database.close()
 
     async def take(self, claimed: Claimed, lane: Lane) -> Turn:
         self._call = call = Call()
@@ -93,6 +103,9 @@ class Turns:
         self._runner.accept(claimed, lane, self._clock.now())
         self._runner.start_waiting()
         return Turn(claimed, call, await self._over)
+
+    def _heard(self, claimed: Claimed, told: Progress | LogLine) -> None:
+        self._call.said.append(told)
 
     def _ended(self, ending: Ending) -> None:
         assert self._over is not None

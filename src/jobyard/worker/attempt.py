@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import math
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from functools import partial
 from types import TracebackType
@@ -18,6 +18,8 @@ from jobyard.domain.job import MAX_DELAY_SECONDS, MAX_ERROR_MESSAGE_BYTES
 from jobyard.domain.lifecycle import Fail, Failed, Outcome, Retry, Succeeded
 from jobyard.store.dispatch import Claimed
 from jobyard.worker.handlers import Handler
+from jobyard.worker.link import Link
+from jobyard.worker.texts import bounded
 
 MAX_ERROR_TYPE_BYTES = 256
 MAX_TRACEBACK_BYTES = 16 * 1024
@@ -28,21 +30,26 @@ AROUND_THE_HANDLER = ("jobyard.worker.", "jobyard.testing.", "concurrent.futures
 _encode = msgspec.json.Encoder().encode
 
 
-async def run(handler: Handler, claimed: Claimed, threads: Executor, max_result_bytes: int) -> Outcome:
-    """Run the handler where its kind runs, in this loop or in a thread, and say how it ended."""
+async def run(
+    handler: Handler, claimed: Claimed, link: Callable[[], Link], threads: Executor, max_result_bytes: int
+) -> Outcome:
+    """Run the handler where its kind runs, in this loop or in a thread, and say how it ended. `link`: made only for a
+    handler that asks for its context."""
     if handler.is_async:
-        return await awaited(handler, claimed, max_result_bytes)
-    call = partial(called, handler, claimed, max_result_bytes)
+        return await awaited(handler, claimed, link, max_result_bytes)
+    call = partial(called, handler, claimed, link, max_result_bytes)
     return await asyncio.get_running_loop().run_in_executor(threads, contextvars.copy_context().run, call)
 
 
-async def awaited(handler: Handler, claimed: Claimed, max_result_bytes: int) -> Outcome:
+async def awaited(
+    handler: Handler, claimed: Claimed, link: Callable[[], Link], max_result_bytes: int
+) -> Outcome:
     """An `async def` handler in the loop that runs.
 
     CancelledError passes through: only the caller knows whether it cancelled the attempt or the handler raised it.
     """
     try:
-        arguments = handler.arguments(claimed)
+        arguments = handler.arguments(claimed, link)
         if isinstance(arguments, Fail):
             return arguments
         value = await handler.function(**arguments)
@@ -54,10 +61,10 @@ async def awaited(handler: Handler, claimed: Claimed, max_result_bytes: int) -> 
     return outcome_of(value, max_result_bytes)
 
 
-def called(handler: Handler, claimed: Claimed, max_result_bytes: int) -> Outcome:
+def called(handler: Handler, claimed: Claimed, link: Callable[[], Link], max_result_bytes: int) -> Outcome:
     """A `def` handler in the thread that calls."""
     try:
-        arguments = handler.arguments(claimed)
+        arguments = handler.arguments(claimed, link)
         if isinstance(arguments, Fail):
             return arguments
         value = handler.function(**arguments)
@@ -86,15 +93,15 @@ def outcome_of(value: Any, max_result_bytes: int) -> Outcome:
 
 
 def _refused(message: str) -> Fail:
-    return Fail(_bounded(message, MAX_ERROR_MESSAGE_BYTES), "InvalidResult")
+    return Fail(bounded(message, MAX_ERROR_MESSAGE_BYTES), "InvalidResult")
 
 
 def _storable(value: Retry | Fail) -> Outcome:
     """The handler's own words, which nothing has checked: an exception as a message, or a time that no calendar has,
     must end this job and not the worker."""
-    message = _bounded(_message(value.message), MAX_ERROR_MESSAGE_BYTES)
+    message = bounded(_message(value.message), MAX_ERROR_MESSAGE_BYTES)
     if isinstance(value, Fail):
-        return Fail(message, _bounded(_message(value.type), MAX_ERROR_TYPE_BYTES))
+        return Fail(message, bounded(_message(value.type), MAX_ERROR_TYPE_BYTES))
     after: Any = value.after
     if after is None or (isinstance(after, int | float) and 0 <= after <= MAX_DELAY_SECONDS):
         return Retry(after, message)
@@ -118,9 +125,9 @@ def _holds_non_finite(value: Any) -> bool:
 def describe(error: BaseException) -> Mapping[str, Any]:
     """The error as it is kept: type, message and traceback, each bounded and storable as it is."""
     return {
-        "type": _bounded(type(error).__name__, MAX_ERROR_TYPE_BYTES),
-        "message": _bounded(_message(error), MAX_ERROR_MESSAGE_BYTES),
-        "traceback": _bounded(_traceback(error), MAX_TRACEBACK_BYTES),
+        "type": bounded(type(error).__name__, MAX_ERROR_TYPE_BYTES),
+        "message": bounded(_message(error), MAX_ERROR_MESSAGE_BYTES),
+        "traceback": bounded(_traceback(error), MAX_TRACEBACK_BYTES),
     }
 
 
@@ -149,12 +156,3 @@ def _from_the_handler_on(trace: TracebackType | None) -> TracebackType | None:
 
 def _is_around_the_handler(trace: TracebackType) -> bool:
     return str(trace.tb_frame.f_globals.get("__name__")).startswith(AROUND_THE_HANDLER)
-
-
-def _bounded(text: str, limit: int) -> str:
-    """At most `limit` bytes of UTF-8, keeping both ends; no NUL and no lone surrogate, which could not be stored."""
-    clean = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace")
-    if len(clean) > limit:
-        half = limit // 2 - 8
-        clean = clean[:half] + b"\n[...]\n" + clean[-half:]
-    return clean.decode(errors="ignore")

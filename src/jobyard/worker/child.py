@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +25,7 @@ from jobyard.domain.lifecycle import Failed, Outcome
 from jobyard.store.dispatch import Claimed
 from jobyard.worker import attempt
 from jobyard.worker.handlers import Handlers
+from jobyard.worker.link import HandlerDatabase, Link, Told
 from jobyard.worker.messages import (
     LENGTH_BYTES,
     Begun,
@@ -31,6 +33,7 @@ from jobyard.worker.messages import (
     Over,
     Ready,
     Run,
+    Said,
     Stop,
     ToChild,
     frame,
@@ -89,9 +92,12 @@ class Line:
 class Child:
     """Runs attempts until the worker closes the line."""
 
-    def __init__(self, line: Line, handlers: Handlers, max_result_bytes: int) -> None:
+    def __init__(
+        self, line: Line, handlers: Handlers, max_result_bytes: int, database: HandlerDatabase | None
+    ) -> None:
         self._line = line
         self._handlers = handlers
+        self._database = database
         self._max_result_bytes = max_result_bytes
         self._attempts: queue.SimpleQueue[Claimed | None] = queue.SimpleQueue()
         self._loop = asyncio.Runner(loop_factory=uvloop.new_event_loop)
@@ -129,16 +135,28 @@ class Child:
         self._task = asyncio.current_task()
         if self._is_told and self._task:
             self._task.cancel()
-        return await attempt.awaited(self._handlers.get(claimed.type), claimed, self._max_result_bytes)
+        return await attempt.awaited(
+            self._handlers.get(claimed.type), claimed, self._link_of(claimed), self._max_result_bytes
+        )
 
     def _called(self, claimed: Claimed) -> Outcome:
         self._may_raise = True
         try:
             if self._is_told:
                 raise ToldToStop
-            return attempt.called(self._handlers.get(claimed.type), claimed, self._max_result_bytes)
+            return attempt.called(
+                self._handlers.get(claimed.type), claimed, self._link_of(claimed), self._max_result_bytes
+            )
         finally:
             self._may_raise = False
+
+    def _link_of(self, claimed: Claimed) -> Callable[[], Link]:
+        def tell(told: Told) -> None:
+            self._line.send(Said(claimed.lease, told))
+
+        return lambda: Link(
+            claimed, self._database, tell, lambda: self._told == claimed.lease, self._loop.run
+        )
 
     @property
     def _is_told(self) -> bool:

@@ -16,6 +16,7 @@ from jobyard.domain.lifecycle import Crashed, Failed, Outcome
 from jobyard.loop import backoff
 from jobyard.store.dispatch import Claimed
 from jobyard.telemetry import LogEvent, metrics
+from jobyard.worker.link import Told
 from jobyard.worker.messages import (
     LENGTH_BYTES,
     Begun,
@@ -23,6 +24,7 @@ from jobyard.worker.messages import (
     Over,
     Ready,
     Run,
+    Said,
     Stop,
     ToChild,
     Unfit,
@@ -45,6 +47,9 @@ LAST_WORDS_SECONDS = 1.0
 
 LAST_DEATHS_SECONDS = 0.3
 """How long a worker that ends waits for the children it has killed."""
+
+
+Heard = Callable[[Told], None]
 
 
 class CannotStart(Exception):
@@ -76,6 +81,7 @@ class Child:
     jobs: int = 0
     attempt: Claimed | None = None
     over: asyncio.Future[Outcome | None] | None = None
+    heard: Heard | None = None  # what to do with what the attempt says
     begun: Callable[[], None] | None = None  # what to call once the attempt has begun; None from then on
     stopped: bool = False
     let_go: bool = False
@@ -83,11 +89,11 @@ class Child:
     nonsense: str | None = None
     idle_too_long: asyncio.TimerHandle | None = None
 
-    async def run(self, claimed: Claimed, begun: Callable[[], None]) -> Outcome | None:
+    async def run(self, claimed: Claimed, begun: Callable[[], None], heard: Heard) -> Outcome | None:
         """How the attempt ended; None if the child was gone before it began. Cancelled, it stops the handler and answers
         what comes of that."""
         self.jobs += 1
-        self.attempt, self.begun = claimed, begun
+        self.attempt, self.begun, self.heard = claimed, begun, heard
         self.over = asyncio.get_running_loop().create_future()
         self._tell(Run(claimed))
         try:
@@ -99,7 +105,7 @@ class Child:
                 raise
             return outcome
         finally:
-            self.attempt = self.begun = None
+            self.attempt = self.begun = self.heard = None
 
     def kill(self) -> None:
         """The process, and what it has started."""
@@ -163,6 +169,8 @@ class Child:
             case Begun(lease) if lease == mine and self.begun is not None:
                 begun, self.begun = self.begun, None
                 begun()
+            case Said(lease, told) if lease == mine and self.heard is not None:
+                self.heard(told)
             case Over(lease) if lease == mine:
                 self._end(message.outcome)
             case _:
@@ -196,15 +204,15 @@ class Children:
         self._idle: list[Child] = []
         self._failures = 0
 
-    async def run(self, claimed: Claimed, begun: Callable[[], None]) -> Outcome:
+    async def run(self, claimed: Claimed, begun: Callable[[], None], heard: Heard) -> Outcome:
         """Run the attempt in a child that runs no other meanwhile. `begun` is called when the handler is: a start takes
-        its time.
+        its time. `heard` takes what it says while it runs.
 
         An attempt for which no child can start has Failed; one whose child ends under it has Crashed. Cancelled, it
         waits until the handler lets go, for as long as nobody calls `kill`.
         """
         try:
-            while (outcome := await self._run(claimed, begun)) is None:
+            while (outcome := await self._run(claimed, begun, heard)) is None:
                 pass  # the child ended while nobody used it: not this attempt's doing
         except CannotStart as trouble:
             self._failures += 1
@@ -227,11 +235,11 @@ class Children:
         if self._alive:
             await asyncio.wait(self._alive.values(), timeout=LAST_DEATHS_SECONDS)
 
-    async def _run(self, claimed: Claimed, begun: Callable[[], None]) -> Outcome | None:
+    async def _run(self, claimed: Claimed, begun: Callable[[], None], heard: Heard) -> Outcome | None:
         fresh = not self._idle
         child = await self._start() if fresh else self._idle[-1]
         self._is_idle_no_more(child)
-        outcome = await child.run(claimed, begun)
+        outcome = await child.run(claimed, begun, heard)
         if outcome is None and fresh:
             raise CannotStart("it ended before it began the job")
         if child in self._alive:

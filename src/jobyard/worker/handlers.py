@@ -6,73 +6,17 @@ import inspect
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
-from functools import cached_property
 from typing import Any, TypeVar
-from uuid import UUID
 
 import msgspec
 
 from jobyard.domain.lifecycle import Fail
 from jobyard.store.dispatch import Claimed
+from jobyard.worker.context import Context
+from jobyard.worker.link import Link
 
 Function = Callable[..., Any]
 F = TypeVar("F", bound=Function)
-
-
-class Context:
-    """What a handler may know of the attempt it runs in."""
-
-    def __init__(self, claimed: Claimed) -> None:
-        self._claimed = claimed
-
-    @property
-    def job_id(self) -> UUID:
-        return self._claimed.job
-
-    @property
-    def type(self) -> str:
-        return self._claimed.type
-
-    @property
-    def queue(self) -> str:
-        return self._claimed.queue
-
-    @property
-    def run(self) -> int:
-        """1 in the job's first life, one more after each redrive."""
-        return self._claimed.run
-
-    @property
-    def attempt(self) -> int:
-        """1 during the first try of this run."""
-        return self._claimed.attempt
-
-    @property
-    def max_attempts(self) -> int:
-        return self._claimed.max_attempts
-
-    @property
-    def timeout_seconds(self) -> float:
-        return self._claimed.timeout_seconds
-
-    @property
-    def created_at(self) -> datetime:
-        return self._claimed.created_at
-
-    @property
-    def traceparent(self) -> str | None:
-        return self._claimed.trace
-
-    @cached_property
-    def tags(self) -> list[str]:
-        return msgspec.json.decode(self._claimed.tags, type=list[str]) if self._claimed.tags else []
-
-    @cached_property
-    def metadata(self) -> dict[str, str]:
-        return (
-            msgspec.json.decode(self._claimed.metadata, type=dict[str, str]) if self._claimed.metadata else {}
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +32,7 @@ class Handler:
     context_name: str | None
     process: bool = False
 
-    def arguments(self, claimed: Claimed) -> dict[str, Any] | Fail:
+    def arguments(self, claimed: Claimed, link: Callable[[], Link]) -> dict[str, Any] | Fail:
         """What to call the function with, or Fail when the payload is not what its annotation asks for."""
         given: dict[str, Any] = {}
         if self.payload_name:
@@ -99,7 +43,7 @@ class Handler:
                     f"the payload does not fit the handler of {self.type!r}: {misfit}", "InvalidPayload"
                 )
         if self.context_name:
-            given[self.context_name] = Context(claimed)
+            given[self.context_name] = Context(claimed, link())
         return given
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from jobyard.domain.lifecycle import Fail, Failed, Outcome, Retry, Succeeded
 from jobyard.store.dispatch import Claimed
+from jobyard.worker.link import Told
 
 LENGTH_BYTES = 4
 MAX_MESSAGE_BYTES = 1 << 30
@@ -75,8 +76,15 @@ class Over(msgspec.Struct, tag="over", frozen=True, omit_defaults=True):
         raise ValueError("the end of an attempt without its outcome")
 
 
+class Said(msgspec.Struct, tag="said", frozen=True):
+    """From a child: what the attempt tells while it runs."""
+
+    lease: int
+    told: Told
+
+
 ToChild = Run | Stop
-FromChild = Ready | Unfit | Begun | Over
+FromChild = Ready | Unfit | Begun | Said | Over
 
 _encode = msgspec.msgpack.Encoder().encode
 _to_child: msgspec.msgpack.Decoder[ToChild] = msgspec.msgpack.Decoder(ToChild)

@@ -25,10 +25,12 @@ from jobyard.worker.children import Children
 from jobyard.worker.handlers import Handlers
 from jobyard.worker.heartbeat import Heartbeat
 from jobyard.worker.lanebook import LaneBook
+from jobyard.worker.link import HandlerDatabase
 from jobyard.worker.pace import Pace
+from jobyard.worker.reports import Reports
 from jobyard.worker.runner import Runner
 from jobyard.worker.settler import Settler
-from jobyard.worker.slots import AHEAD_SECONDS, Ended, Waiting
+from jobyard.worker.slots import AHEAD_SECONDS, Ended, Running, Waiting
 
 POLL_SECONDS = 1.0
 LANES_SECONDS = 10.0
@@ -67,6 +69,7 @@ class Worker:
         options: WorkerOptions,
         heartbeat: Callable[[Callable[[int], None]], Heartbeat],
         children: Children | None = None,
+        database: HandlerDatabase | None = None,
     ) -> None:
         self._pool = pool
         self._bus = bus
@@ -76,9 +79,19 @@ class Worker:
         self._lanes = Lanes()
         self._book = LaneBook(clock.now)
         self._settler = Settler(pool, self._lanes, clock, self._settled)
-        end, room = self._settler.add, self._room_made
         self._runner = Runner(
-            handlers, options.concurrency, options.max_result_bytes, clock, end, room, children
+            handlers,
+            options.concurrency,
+            options.max_result_bytes,
+            clock,
+            self._ended,
+            self._room_made,
+            children,
+            database,
+            lambda claimed, told: self._reports.hear(claimed, told),
+        )
+        self._reports = Reports(
+            pool, clock, self._runner.slots.running, self._cancelled, self._lost, self._settler.add
         )
         self._heartbeat = heartbeat(self._expired_in_thread)
         self._main_loop: asyncio.AbstractEventLoop | None = None
@@ -145,10 +158,12 @@ class Worker:
             deadlines = asyncio.create_task(self._runner.enforce_deadlines(), name="deadlines")
             claiming = asyncio.create_task(self._claim_for_ever(), name="claim")
             freeing = asyncio.create_task(self._free_what_waits(), name="free")
+            reporting = asyncio.create_task(self._reports.run(), name="reports")
             stopping = asyncio.create_task(self._stop.wait(), name="stop")
             try:
                 done, _ = await asyncio.wait(
-                    {settling, deadlines, claiming, freeing, stopping}, return_when=asyncio.FIRST_COMPLETED
+                    {settling, deadlines, claiming, freeing, reporting, stopping},
+                    return_when=asyncio.FIRST_COMPLETED,
                 )
                 for task in done - {stopping}:
                     task.result()
@@ -156,7 +171,7 @@ class Worker:
             finally:
                 # Connections first: a task that waits for a frozen database would not hear that it is cancelled.
                 self._pool.terminate()
-                for task in (claiming, settling, deadlines, freeing, stopping):
+                for task in (claiming, settling, deadlines, freeing, reporting, stopping):
                     await cancelled(task)
                 self._heartbeat.stop()
                 await self._runner.close()
@@ -188,6 +203,7 @@ class Worker:
         # A claim on its way must be heard out: what it brings is held, and has to be handed back.
         await asyncio.wait([claiming])
         with contextlib.suppress(Exception):
+            await self._reports.flushed()
             await self._settler.flushed()
             async with self._pool.acquire() as connection:
                 await dispatch.stop_worker(connection, self._id)
@@ -215,10 +231,32 @@ class Worker:
             telemetry.error(LogEvent.WORKER_STUCK, threads=self._runner.stuck_threads)
             self.stop()
 
+    def _ended(self, ending: Ending) -> None:
+        self._reports.ended(ending)
+
+    def _cancelled(self, running: Running) -> None:
+        self._runner.cancel(running, Ended.BY_CANCEL)
+
+    def _lost(self, running: Running) -> None:
+        """Somebody has taken this one attempt back."""
+        claimed, lane = running.claimed, running.lane
+        telemetry.warning(
+            LogEvent.LEASE_LOST,
+            job=str(claimed.job),
+            lease=claimed.lease,
+            type=claimed.type,
+            queue=claimed.queue,
+        )
+        self._let_go(claimed.job, claimed.lease, lane.suspect)
+        self._runner.cancel(running, Ended.BY_LEASE_LOSS)
+
     def _settled(self, ending: Ending, written: bool) -> None:
-        if self._held.get(ending.job) == ending.lease:
-            del self._held[ending.job]
-            self._solitary_held -= ending.lane.suspect == SOLITARY
+        self._let_go(ending.job, ending.lease, ending.lane.suspect)
+
+    def _let_go(self, job: UUID, lease: int, suspect: int) -> None:
+        if self._held.get(job) == lease:
+            del self._held[job]
+            self._solitary_held -= suspect == SOLITARY
 
     def _expired_in_thread(self, worker: int) -> None:
         if self._main_loop is not None:

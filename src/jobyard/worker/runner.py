@@ -6,23 +6,35 @@ import asyncio
 import contextvars
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
-from typing import assert_never
+from functools import partial
+from typing import Any, TypeVar, assert_never
 
 import msgspec
 
 from jobyard import telemetry
 from jobyard.domain import lifecycle
-from jobyard.domain.lifecycle import SUSPECT, Change, Crashed, Failed, Outcome, Succeeded, TimedOut
+from jobyard.domain.lifecycle import (
+    SUSPECT,
+    Cancelled,
+    Change,
+    Crashed,
+    Failed,
+    Outcome,
+    Succeeded,
+    TimedOut,
+)
 from jobyard.ports import Clock
 from jobyard.store.dispatch import Claimed, Ending, Lane
 from jobyard.telemetry import LogEvent, metrics, traces
 from jobyard.worker import attempt
 from jobyard.worker.children import Children
 from jobyard.worker.handlers import Handlers
+from jobyard.worker.link import Committed, HandlerDatabase, Link, LogLine, Progress, Told
 from jobyard.worker.slots import Ended, Place, Running, Slots, Waiting
+
+R = TypeVar("R")
 
 CANCEL_PATIENCE_SECONDS = 5.0
 """How long a handler that was cancelled may clean up before its slot is taken away from it."""
@@ -33,7 +45,8 @@ DEADLINES_KEPT = 1000
 
 class Runner:
     """`on_end` receives every ending; `on_room` is called when there may be room for another claim. Without `children`
-    what would run in one runs here; without `tells` nothing of the attempts is logged."""
+    what would run in one runs here. `on_told` takes, in any thread, what attempts say while they run. Attempts that are
+    not `of_jobs` are a test's alone: there is nothing to log or to complete."""
 
     def __init__(
         self,
@@ -44,28 +57,34 @@ class Runner:
         on_end: Callable[[Ending], None],
         on_room: Callable[[], None],
         children: Children | None = None,
+        database: HandlerDatabase | None = None,
+        on_told: Callable[[Claimed, Progress | LogLine], None] | None = None,
         *,
-        tells: bool = True,
+        of_jobs: bool = True,
     ) -> None:
         self.slots = Slots(concurrency)
         self.stuck_threads = 0
         self._at_work = 0
-        self._tells = tells
-        self._tells_all = tells and telemetry.detailed()
+        self._of_jobs = of_jobs
+        self._tells_all = of_jobs and telemetry.detailed()
         self._handlers = handlers
         self._max_result_bytes = max_result_bytes
         self._clock = clock
         self._on_end = on_end
         self._on_room = on_room
         self._children = children
+        self._database = database
+        self._on_told = on_told
         self._spans = traces.spans()
         # As many again as there are slots, for those that a time limit took away from a thread that goes on.
         self._threads = ThreadPoolExecutor(2 * concurrency, thread_name_prefix="handler")
         self._context = contextvars.copy_context()
-        self._deadlines: list[tuple[float, int, Running]] = []
-        self._order = count()
+        self._deadlines: list[
+            tuple[float, int]
+        ] = []  # when, and the lease: what is over is not kept alive by it
         self._deadline_set = asyncio.Event()
         self._all_over = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
 
     def accept(self, claimed: Claimed, lane: Lane, now: float) -> None:
         self.slots.waiting.append(Waiting(claimed, lane, now))
@@ -87,8 +106,8 @@ class Runner:
         while True:
             self._deadline_set.clear()
             now = self._clock.now()
-            while self._deadlines and (self._deadlines[0][0] <= now or self._deadlines[0][2].over):
-                self._past_deadline(heapq.heappop(self._deadlines)[2])
+            while self._deadlines and (self._deadlines[0][0] <= now or not self._runs(self._deadlines[0])):
+                self._past_deadline(heapq.heappop(self._deadlines)[1])
             pause = self._deadlines[0][0] - now if self._deadlines else 3600.0
             try:
                 async with asyncio.timeout(pause):
@@ -110,7 +129,7 @@ class Runner:
     def end_all(self, how: Ended) -> None:
         """Cancel what runs: each attempt ends as soon as its handler lets go."""
         for running in list(self.slots.running.values()):
-            self._cancel(running, how)
+            self.cancel(running, how)
 
     def abandon_all(self) -> None:
         """End what still runs without waiting for it any longer."""
@@ -162,22 +181,26 @@ class Runner:
             self._deadline_set.set()
         elif len(deadlines) > 4 * len(self.slots.running) + DEADLINES_KEPT:
             # Most attempts end long before their time: forget the deadlines of those that are over.
-            deadlines[:] = [entry for entry in deadlines if not entry[2].over]
+            deadlines[:] = filter(self._runs, deadlines)
             heapq.heapify(deadlines)
-        heapq.heappush(deadlines, (at, next(self._order), running))
+        heapq.heappush(deadlines, (at, running.claimed.lease))
 
-    def _past_deadline(self, running: Running) -> None:
-        if running.over:
+    def _runs(self, deadline: tuple[float, int]) -> bool:
+        return deadline[1] in self.slots.running
+
+    def _past_deadline(self, lease: int) -> None:
+        running = self.slots.running.get(lease)
+        if running is None:
             return
         in_thread = running.place is Place.THREAD
         if running.ended is None:
-            self._cancel(running, Ended.BY_TIMEOUT)
+            self.cancel(running, Ended.BY_TIMEOUT)
             if not in_thread:
                 return
         self.stuck_threads += running.begun and in_thread
         self._end(running, self._outcome_of_cancelled(running))
 
-    def _cancel(self, running: Running, how: Ended) -> None:
+    def cancel(self, running: Running, how: Ended) -> None:
         if running.ended is not None:
             return
         running.ended = how
@@ -210,10 +233,7 @@ class Runner:
                 outcome = self._outcome_of_cancelled(running)
         except BaseException as error:  # whatever a handler brings about, its slot comes back
             outcome = Failed(attempt.describe(error))
-        if running.ended is Ended.BY_TIMEOUT or (
-            running.ended is Ended.BY_RELEASE and isinstance(outcome, Failed | Crashed)
-        ):
-            # It was told to stop: what it made of that is not its own outcome.
+        if not _is_its_own(running.ended, outcome):
             outcome = self._outcome_of_cancelled(running)
         self._at_work -= running.place is not Place.CHILD
         if running.over and running.place is Place.THREAD:
@@ -223,9 +243,24 @@ class Runner:
     async def _run(self, running: Running) -> Outcome:
         claimed = running.claimed
         if running.place is Place.CHILD and self._children is not None:
-            return await self._children.run(claimed, lambda: self._begun_in_child(running))
-        handler = self._handlers.get(claimed.type)
-        return await attempt.run(handler, claimed, self._threads, self._max_result_bytes)
+            begun, heard = partial(self._begun_in_child, running), partial(self._hear, running)
+            return await self._children.run(claimed, begun, heard)
+        handler, link = self._handlers.get(claimed.type), partial(self._link, running)
+        return await attempt.run(handler, claimed, link, self._threads, self._max_result_bytes)
+
+    def _link(self, running: Running) -> Link:
+        hear, told = partial(self._hear, running), lambda: running.was_told_to_end
+        return Link(running.claimed, self._database, hear, told, self._block, self._of_jobs)
+
+    def _hear(self, running: Running, told: Told) -> None:
+        if isinstance(told, Committed):
+            running.committed = told
+        elif self._on_told is not None:
+            self._on_told(running.claimed, told)
+
+    def _block(self, work: Coroutine[Any, Any, R]) -> R:
+        """For a handler in a thread: what it waits for is done in this loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def _begun_in_child(self, running: Running) -> None:
         running.started = self._clock.now()
@@ -237,6 +272,8 @@ class Runner:
         match running.ended:
             case Ended.BY_TIMEOUT:
                 return TimedOut(running.claimed.timeout_seconds)
+            case Ended.BY_CANCEL:
+                return Cancelled()
             case Ended.BY_RELEASE | Ended.BY_LEASE_LOSS | None:
                 return None
             case _:
@@ -251,7 +288,7 @@ class Runner:
         del slots.running[running.claimed.lease]
         now = self._clock.now()
         slots.count_ended(now)
-        lost = running.ended is Ended.BY_LEASE_LOSS
+        lost = running.ended is Ended.BY_LEASE_LOSS and running.committed is None
         ending = None if lost else self._ending(running, outcome, now - running.started)
         if ending is None:
             metrics.LEASES_LOST.add()
@@ -266,7 +303,9 @@ class Runner:
 
     def _ending(self, running: Running, outcome: Outcome | None, ran: float) -> Ending:
         claimed, lane = running.claimed, running.lane
-        if type(outcome) is Succeeded:
+        if running.committed is not None:
+            change = lifecycle.complete(claimed.attempt, claimed.crashes, running.committed.result)
+        elif type(outcome) is Succeeded:
             change = lifecycle.complete(claimed.attempt, claimed.crashes, outcome.result)
             if self._tells_all:
                 _tell_completion(claimed, ran)
@@ -276,9 +315,25 @@ class Runner:
             change = lifecycle.settle(claimed.standing(lane.suspect), outcome, random.random())
             if isinstance(outcome, TimedOut):
                 metrics.timed_out(claimed.queue, claimed.type)
-            if self._tells:
+            if self._of_jobs:
                 _tell_failure(claimed, change)
-        return Ending(claimed.job, claimed.lease, lane.key, change, ran)
+        return Ending(claimed.job, claimed.lease, lane.key, change, ran, running.committed is not None)
+
+
+def _is_its_own(ended: Ended | None, outcome: Outcome | None) -> bool:
+    """Whether an attempt decided itself how it ended. One that was told to end, and did not complete its job all the
+    same, did not; and what comes after a timeout does not count."""
+    match ended:
+        case None:
+            return True
+        case Ended.BY_TIMEOUT:
+            return False
+        case Ended.BY_CANCEL:
+            return isinstance(outcome, Succeeded)
+        case Ended.BY_RELEASE | Ended.BY_LEASE_LOSS:
+            return not isinstance(outcome, Failed | Crashed)
+        case _:
+            assert_never(ended)
 
 
 def _tell_completion(claimed: Claimed, ran: float) -> None:

@@ -49,6 +49,10 @@ class Settler:
         self.failures = 0
 
     def add(self, ending: Ending) -> None:
+        if ending.is_written:
+            metrics.ended(ending.lane, ending.change.cause, [ending.ran])
+            self._on_settled(ending, True)
+            return
         self._finished.append(ending)
         self._some.set()
         self._idle.clear()

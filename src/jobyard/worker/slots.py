@@ -9,6 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobyard.store.dispatch import Claimed, Lane
+from jobyard.worker.link import Committed
 
 if TYPE_CHECKING:
     from jobyard.telemetry.spans import AttemptSpan
@@ -34,6 +35,7 @@ class Ended(Enum):
     """Why the worker itself ended an attempt."""
 
     BY_TIMEOUT = "timeout"
+    BY_CANCEL = "cancel"
     BY_RELEASE = "release"
     BY_LEASE_LOSS = "lease loss"
 
@@ -48,6 +50,7 @@ class Running:
     begun: bool = False
     ended: Ended | None = None
     over: bool = False
+    committed: Committed | None = None
     span: AttemptSpan | None = None
 
     @property

@@ -12,15 +12,18 @@ import pydantic
 import pytest
 
 from jobyard.domain.lifecycle import Fail, Outcome, Succeeded
+from jobyard.store.dispatch import Claimed
 from jobyard.worker import attempt
+from jobyard.worker.context import Context
 from jobyard.worker.handlers import (
-    Context,
+    Handler,
     HandlerError,
     Handlers,
     handler,
     read_signature,
     registered,
 )
+from jobyard.worker.link import Link
 from worker.yard import claimed
 
 
@@ -48,7 +51,14 @@ class Invoice(pydantic.BaseModel):
 def run(function: Callable[..., Any], payload: str = "{}", **columns: Any) -> Outcome:
     with ThreadPoolExecutor(1) as threads:
         signature = read_signature("t", function)
-        return asyncio.run(attempt.run(signature, claimed(payload, **columns), threads, 1 << 20))
+        return asyncio.run(_attempt(signature, claimed(payload, **columns), threads))
+
+
+async def _attempt(signature: Handler, job: Claimed, threads: ThreadPoolExecutor) -> Outcome:
+    def link() -> Link:
+        return Link(job, None, lambda told: None, lambda: False, asyncio.run)
+
+    return await attempt.run(signature, job, link, threads, 1 << 20)
 
 
 def result_of(function: Callable[..., Any], payload: str = "{}", **columns: Any) -> Any:
@@ -187,7 +197,7 @@ def test_the_context_tells_of_the_attempt() -> None:
         metadata='{"k":"v"}',
     )
     with ThreadPoolExecutor(1) as threads:
-        outcome = asyncio.run(attempt.run(read_signature("t", about), asked, threads, 1 << 20))
+        outcome = asyncio.run(_attempt(read_signature("t", about), asked, threads))
     assert isinstance(outcome, Succeeded)
     assert json.loads(outcome.result or "") == [
         str(asked.job), "t", "q", 2, 3, 9, 1.5, 2026, "00-1", ["a", "b"], {"k": "v"},
