@@ -22,6 +22,7 @@ ADVICE = {
     "misdirected": "Call it by a name of its own machine (localhost), or set a `JOBYARD_KEY` on the server.",
     "validation_failed": "Mend what `errors` names: each has the JSON pointer of the value and what is wrong with it. All faults are named together.",
     "too_many_lanes": "Use fewer queues, types or priorities: a lane is one combination of them, and there can be 10,000.",
+    "wrong_state": "Read the job: `detail` says where it stands. Only a pending or processing job can be cancelled, only a failed one be run again.",
     "idempotency_mismatch": "Take a new `Idempotency-Key` for a new request; the same key stands for the same bytes for 24 hours.",
     "headers_too_large": "Send fewer or shorter headers. Cookies are not needed.",
     "internal_error": "Look in the server's log for the `requestId`. It is a fault of Jobyard: please report it.",

@@ -16,6 +16,7 @@ LEVELS = {"debug", "info", "warning", "error"}
 OF_AN_ATTEMPT = {"job", "attempt", "type", "queue", "trace_id"}
 SPREAD = {
     "facts_of": OF_AN_ATTEMPT,
+    "about": OF_AN_ATTEMPT,
     "trace_facts": {"trace_id"},
     "facts": OF_AN_ATTEMPT | {"method", "request_id", "code"},
 }

@@ -165,7 +165,7 @@ ROUTES = (
         "GET",
         "/api/jobs/{id}/log",
         history.log,
-        "Read what a job's attempts wrote",
+        "Read what the attempts of a job wrote",
         "Oldest first, the lines that handlers wrote onto the job.",
         "jobs",
         {200: Reply("A page.", (LogPage,))},

@@ -45,7 +45,7 @@ GOODBYE_SECONDS = 3.0
 LAST_WORDS_SECONDS = 1.0
 """How long what a child said before its end may take to be read: what it forked may hold its line open for ever."""
 
-LAST_DEATHS_SECONDS = 0.3
+LAST_DEATHS_SECONDS = 1.0
 """How long a worker that ends waits for the children it has killed."""
 
 
@@ -202,6 +202,7 @@ class Children:
         self._options = options
         self._alive: dict[Child, asyncio.Task[None]] = {}
         self._idle: list[Child] = []
+        self._starting: set[asyncio.Task[Child]] = set()
         self._failures = 0
 
     async def run(self, claimed: Claimed, begun: Callable[[], None], heard: Heard) -> Outcome:
@@ -229,7 +230,9 @@ class Children:
                 child.kill()
 
     async def close(self) -> None:
-        """Kill them all."""
+        """Kill them all, those that are about to be there too."""
+        if self._starting:
+            await asyncio.wait(self._starting, timeout=LAST_DEATHS_SECONDS)
         for child in self._alive:
             child.kill()
         if self._alive:
@@ -272,7 +275,7 @@ class Children:
         if self._failures:
             await asyncio.sleep(backoff(self._failures))
         try:
-            child = await self._spawn()
+            child = await self._spawned()
         except OSError as trouble:
             raise CannotStart(str(trouble)) from trouble
         try:
@@ -287,6 +290,17 @@ class Children:
             child.kill()
             raise CannotStart(trouble)
         return child
+
+    async def _spawned(self) -> Child:
+        """Whoever is cancelled meanwhile leaves a child that is known, and not one that nobody ends."""
+        starting = asyncio.create_task(self._spawn(), name="child start")
+        self._starting.add(starting)
+        starting.add_done_callback(self._starting.discard)
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            starting.add_done_callback(_kill_started)
+            raise
 
     async def _spawn(self) -> Child:
         ours, theirs = socket.socketpair()
@@ -317,6 +331,11 @@ class Children:
         if child.crashed:
             _tell_crash(child, how)
         child.gone(how)
+
+
+def _kill_started(starting: asyncio.Task[Child]) -> None:
+    if not starting.cancelled() and starting.exception() is None:
+        starting.result().kill()
 
 
 def _tell_crash(child: Child, how: str) -> None:
