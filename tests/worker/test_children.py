@@ -397,3 +397,18 @@ async def test_closing_a_runner_leaves_no_child_behind(tmp_path: Path) -> None:
         began = time.monotonic()
     assert time.monotonic() - began < 2
     assert not any(map(runs, [idle, *busy]))
+
+
+async def test_an_attempt_whose_turn_comes_after_the_close_gets_no_child(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    async with benches() as make:
+        bench = make(process_handlers(), 1, OPTIONS)
+        start(bench, "block", str(notes), lease=1)
+        waiting = start(bench, "do", ["pid", None], lease=2)
+        await until_noted(notes, 1)
+        await bench.runner.close()
+        change = await bench.change_of(waiting)
+    assert change.error == {
+        "type": "CannotStart",
+        "message": "the process for this job cannot start: the worker ends",
+    }

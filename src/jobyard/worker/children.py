@@ -203,6 +203,7 @@ class Children:
         self._alive: dict[Child, asyncio.Task[None]] = {}
         self._idle: list[Child] = []
         self._starting: set[asyncio.Task[Child]] = set()
+        self._closed = False
         self._failures = 0
 
     async def run(self, claimed: Claimed, begun: Callable[[], None], heard: Heard) -> Outcome:
@@ -230,7 +231,8 @@ class Children:
                 child.kill()
 
     async def close(self) -> None:
-        """Kill them all, those that are about to be there too."""
+        """Kill them all, those that are about to be there too, and start no more."""
+        self._closed = True
         if self._starting:
             await asyncio.wait(self._starting, timeout=LAST_DEATHS_SECONDS)
         for child in self._alive:
@@ -293,6 +295,8 @@ class Children:
 
     async def _spawned(self) -> Child:
         """Whoever is cancelled meanwhile leaves a child that is known, and not one that nobody ends."""
+        if self._closed:
+            raise CannotStart("the worker ends")
         starting = asyncio.create_task(self._spawn(), name="child start")
         self._starting.add(starting)
         starting.add_done_callback(self._starting.discard)
