@@ -149,3 +149,24 @@ def about(ctx: Context) -> dict[str, Any]:
 def kill_the_worker() -> None:
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(60)
+
+
+@handler("says", process=True)
+async def says(ctx: Context) -> str:
+    ctx.progress(50, "half")
+    ctx.log("from a child")
+    return str(await ctx.create("later", {"n": 1}))
+
+
+@handler("says in no loop", process=True)
+def says_in_no_loop(ctx: Context) -> str:
+    ctx.progress(50, "half")
+    ctx.log("from a child")
+    return str(ctx.create_from_thread("later", {"n": 1}))
+
+
+@handler("pays", process=True)
+async def pays(ctx: Context) -> None:
+    async with ctx.transaction() as transaction:
+        transaction.result = "paid"
+    raise ValueError("too late")

@@ -26,6 +26,7 @@ from jobyard.store.lanes import Lanes
 from jobyard.worker.children import ChildOptions, Children
 from jobyard.worker.handlers import Handlers
 from jobyard.worker.heartbeat import Heartbeat
+from jobyard.worker.link import HandlerDatabase
 from jobyard.worker.pool import CONNECTIONS, Worker, WorkerOptions
 from jobyard.worker.runner import Runner
 
@@ -172,8 +173,9 @@ class Yard:
     @asynccontextmanager
     async def working(
         self,
-        functions: dict[str, Callable[..., Any]],
+        functions: dict[str, Callable[..., Any]] | Handlers,
         *,
+        children: ChildOptions | None = None,
         concurrency: int = 4,
         lease: float = 30.0,
         grace: float = 2.0,
@@ -182,13 +184,16 @@ class Yard:
         """A worker that runs, as the composition root builds it, and that is drained at the end."""
         clock = SystemClock()
         pool = await open_pool(self.url, size=CONNECTIONS, hot=True, name="jobyard worker")
+        database = HandlerDatabase(self.url, 2, MAX_RESULT_BYTES)
         worker = Worker(
             pool,
             bus or PostgresBus(self.url, clock),
             clock,
-            handlers(functions),
+            functions if isinstance(functions, Handlers) else handlers(functions),
             WorkerOptions(concurrency, lease, grace, MAX_RESULT_BYTES),
             lambda on_expired: Heartbeat(self.url, lease, on_expired),
+            Children(children) if children else None,
+            database,
         )
         working = Working(worker, asyncio.create_task(worker.run()))
         try:
@@ -197,6 +202,7 @@ class Yard:
             try:
                 await working.drain()
             finally:
+                database.close()
                 pool.terminate()
 
 
