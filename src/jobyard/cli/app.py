@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from jobyard.cli import history, overview, processes
+from jobyard.cli import history, overview, processes, verbs
 from jobyard.cli.create import create
 from jobyard.cli.endings import EPILOG, Commands
 from jobyard.cli.get import get
@@ -47,7 +47,7 @@ def jobyard(
 
 
 PANELS = {
-    "Jobs": (create, get, list_, watch, history.attempts, history.events),
+    "Jobs": (create, get, list_, watch, history.attempts, history.events, verbs.cancel, verbs.retry),
     "The yard": (overview.stats, overview.queues, overview.workers),
     "Processes and database": (
         processes.dev,

@@ -169,6 +169,23 @@ class Client:
         """Like `get`, as the server wrote it: the payload byte for byte, and fields this version does not know."""
         return self._job(job_id, wait).content
 
+    def cancel(self, job_id: str) -> Job:
+        """End a job that waits, or ask its running attempt to end; the job as it then is. Raises ApiError
+        (`wrong_state`) for a job that is over."""
+        return self._transport.decode(self.cancel_json(job_id), Job)
+
+    def cancel_json(self, job_id: str) -> bytes:
+        """Like `cancel`, as the server wrote it."""
+        return self._transport.send("POST", f"{_job_path(job_id)}/cancel", repeatable=False).content
+
+    def retry(self, job_id: str) -> Job:
+        """Start the next run of a failed job; the job as it then is. Raises ApiError (`wrong_state`) for any other."""
+        return self._transport.decode(self.retry_json(job_id), Job)
+
+    def retry_json(self, job_id: str) -> bytes:
+        """Like `retry`, as the server wrote it."""
+        return self._transport.send("POST", f"{_job_path(job_id)}/retry", repeatable=False).content
+
     def watch(self, job_id: str) -> Stream[Job]:
         """The job as it is, and again after each change, until it is completed or failed."""
         path = _job_path(job_id)

@@ -179,6 +179,24 @@ def application(current: Callable[[], Yard]) -> Starlette:
             return Response(status_code=304, headers={"ETag": tag})
         return JSONResponse(job, headers={"ETag": tag})
 
+    async def cancel(request: Request) -> Response:
+        job = current().jobs.get(request.path_params["id"])
+        if job is None:
+            return problem(404, "not_found")
+        if job["status"] in ("completed", "failed"):
+            return problem(409, "wrong_state")
+        job.update({"cancelRequested": True} if job["status"] == "processing" else {"status": "failed"})
+        return JSONResponse(job)
+
+    async def retry(request: Request) -> Response:
+        job = current().jobs.get(request.path_params["id"])
+        if job is None:
+            return problem(404, "not_found")
+        if job["status"] != "failed":
+            return problem(409, "wrong_state")
+        job.update({"status": "pending", "run": job["run"] + 1, "error": None})
+        return JSONResponse(job)
+
     async def rows(request: Request) -> Response:
         """Two to a page."""
         return _page(request, current().rows.get(request.path_params["what"], []), size=2)
@@ -218,6 +236,8 @@ def application(current: Callable[[], Yard]) -> Starlette:
             Route("/api/jobs", misfortune(create), methods=["POST"]),
             Route("/api/jobs", misfortune(list_)),
             Route("/api/jobs/bulk", misfortune(bulk), methods=["POST"]),
+            Route("/api/jobs/{id}/cancel", misfortune(cancel), methods=["POST"]),
+            Route("/api/jobs/{id}/retry", misfortune(retry), methods=["POST"]),
             Route("/api/jobs/{id}/{what}", misfortune(rows)),
             Route("/api/jobs/{id:path}", misfortune(get)),
             Route("/api/stats", misfortune(stats)),

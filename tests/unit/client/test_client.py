@@ -354,3 +354,23 @@ def test_the_package_names_what_it_offers() -> None:
         if getattr(value, "__module__", "").startswith("jobyard")
     }
     assert public == set(jobyard.client.__all__)
+
+
+def test_a_job_is_cancelled_and_run_again(yard: Yard, client: Client) -> None:
+    waits, runs = yard.add({"type": "t"}), yard.add({"type": "t", "status": "processing"})
+    assert client.cancel(waits).status == "failed"
+    asked = client.cancel(runs)
+    assert (asked.status, asked.cancel_requested) == ("processing", True)
+    again = client.retry(waits)
+    assert (again.status, again.run) == ("pending", 2)
+    with pytest.raises(ApiError, match="wrong_state"):
+        client.retry(waits)
+
+
+@pytest.mark.parametrize("verb", ["cancel", "retry"])
+def test_a_verb_whose_answer_was_lost_is_not_sent_again(yard: Yard, client: Client, verb: str) -> None:
+    yard.after.append(Cut())
+    job_id = yard.add({"type": "t", "status": {"cancel": "pending", "retry": "failed"}[verb]})
+    with pytest.raises(ServerUnreachable):
+        getattr(client, verb)(job_id)
+    assert len(yard.requests(f"/api/jobs/{job_id}/{verb}")) == 1
