@@ -17,6 +17,7 @@ import pytest
 from jobyard import AttemptCancelled, Context, InvalidJob, LeaseLost
 from jobyard.config import Settings
 from jobyard.domain.job import DEFAULT_TENANT
+from jobyard.domain.retry import Backoff
 from jobyard.main import child_options
 from jobyard.store import verbs
 from jobyard.worker.context import MAX_LINE_BYTES
@@ -264,6 +265,23 @@ async def test_what_is_raised_within_a_transaction_takes_all_of_it_back(yard: Ya
         assert await how_ended(yard, job) == ("failed", "exhausted", 1)
     assert await yard.db.fetchval(f"SELECT count(*) FROM {account}") == 0
     assert await yard.count("job") == 1
+
+
+async def test_jobs_of_a_new_type_survive_that_their_first_transaction_was_taken_back(yard: Yard) -> None:
+    async def twice(ctx: Context) -> None:
+        async with ctx.transaction() as transaction:
+            for _ in range(2):
+                await transaction.create("new")
+            if ctx.attempt == 1:
+                raise OSError("no ink")
+
+    async def new() -> None: ...
+
+    async with yard.working({"t": twice, "new": new}):
+        (job,) = await yard.add(backoff=Backoff(0, 0))
+        assert await how_ended(yard, job) == ("completed", None, 2)
+        await yard.all_ended()
+    assert await yard.count("done") == 3
 
 
 async def test_what_follows_a_commit_cannot_undo_it_and_is_not_tried_again(yard: Yard, account: str) -> None:

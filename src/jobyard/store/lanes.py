@@ -35,7 +35,8 @@ class Lanes:
                 f"this tenant already uses {self._limit} combinations of queue, type and priority; reuse one of them",
                 "/queue",
             )
-        # A lane made inside a transaction is gone if that rolls back, and a job put into it then would be lost.
-        if made is None or not connection.is_in_transaction():
+        # A lane made inside a transaction is gone if that rolls back, and a job put into it then would be lost; what is
+        # found there may have been made there.
+        if not connection.is_in_transaction():
             self._known[key] = found
         return found, made is not None
