@@ -34,6 +34,7 @@ PARTS = {
     "api": "parse, ask the store, render: HTTP in and out",
     "domain": "the rules, pure: no I/O, clock, randomness or logging",
     "ids.py": "",
+    "fields.py": "",
     "store": "the truth, and the only part that speaks SQL",
     "ports.py": "",
     "bus": "what wakes workers; a lost message is a delay, never a loss",

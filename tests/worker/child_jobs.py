@@ -165,6 +165,11 @@ def says_in_no_loop(ctx: Context) -> str:
     return str(ctx.create_from_thread("later", {"n": 1}))
 
 
+@handler("says from a thread", process=True)
+async def says_from_a_thread(ctx: Context) -> str:
+    return await asyncio.to_thread(says_in_no_loop, ctx)
+
+
 @handler("pays", process=True)
 async def pays(ctx: Context) -> None:
     async with ctx.transaction() as transaction:

@@ -357,7 +357,7 @@ async def test_a_child_that_dies_before_it_begins_a_job_costs_that_job_nothing(m
     os.kill(pid, signal.SIGSTOP)  # it waits for work, and will never begin what it is given
     bench.endings.clear()
     attempt = start(bench, "do", ["pid", None])
-    await asyncio.sleep(0.05)
+    await until(lambda: bench.runner.slots.running[attempt.lease].begun, "it is given to the child")
     os.kill(pid, signal.SIGKILL)
     change = await bench.change_of(attempt)
     assert (change.status, change.crashes) == (Status.COMPLETED, 0)

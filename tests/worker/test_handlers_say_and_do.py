@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -99,31 +100,41 @@ async def test_a_progress_that_cannot_be_fails_the_attempt(yard: Yard, percent: 
         assert json.loads((await yard.end_of(job))["error"])["type"] == "ValueError"
 
 
-async def test_an_attempt_whose_lease_is_lost_writes_no_line_and_is_told_to_end(yard: Yard) -> None:
-    told = asyncio.Event()
+async def test_an_attempt_whose_lease_is_lost_writes_nothing_more_and_is_told_to_end(yard: Yard) -> None:
+    lost, told = asyncio.Event(), asyncio.Event()
 
     async def runs(ctx: Context) -> None:
+        await lost.wait()
+        ctx.log("too late")
+        ctx.progress(99)
         try:
-            while True:
-                ctx.log("still here")
-                await asyncio.sleep(0.05)
-        except asyncio.CancelledError:
+            await asyncio.sleep(3600)
+        finally:
             told.set()
-            raise
 
     async with yard.working({"t": runs}):
         (job,) = await yard.add()
-        lease = await until(
-            lambda: yard.db.fetchval("SELECT lease FROM jobyard.active WHERE job = $1", job), "it runs"
-        )
-        await yard.db.execute("UPDATE jobyard.active SET lease = lease + 1000000 WHERE job = $1", job)
-        before = len(await lines_of(yard, job))
-        await asyncio.wait_for(told.wait(), 20)
-        assert len(await lines_of(yard, job)) == before
-        assert (
-            await yard.db.fetchval("SELECT lease FROM jobyard.active WHERE job = $1", job) == lease + 1000000
+        await until(
+            lambda: yard.db.fetchval("SELECT true FROM jobyard.active WHERE job = $1", job), "it runs"
         )
         await yard.db.execute("DELETE FROM jobyard.active WHERE job = $1", job)
+        lost.set()
+        await asyncio.wait_for(told.wait(), 20)
+    assert await yard.count("job_log") == await yard.count("progress") == await yard.count("done") == 0
+
+
+async def test_a_level_that_is_none_fails_the_attempt_and_harms_no_other(yard: Yard) -> None:
+    async def good(ctx: Context) -> None:
+        ctx.log("kept")
+
+    async def bad(ctx: Context) -> None:
+        ctx.log("x", "a\0")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - a user's mistake
+
+    async with yard.working({"good": good, "bad": bad}):
+        (one,), (two,) = await yard.add("good"), await yard.add("bad", max_attempts=1)
+        assert "level is one of debug, info" in (await yard.end_of(two))["error"]
+        await yard.end_of(one)
+    assert await lines_of(yard, one) == [("info", "kept")]
 
 
 # What they are told
@@ -216,7 +227,12 @@ async def test_a_handler_creates_jobs_once_however_often_it_is_tried(yard: Yard)
         ({"colour": "red"}, "colour"),
         ({"payload": {1, 2}.__iter__()}, "payload"),
         ({"payload": float("nan")}, "payload"),
-        ({"payload": "\0"}, "U+0000"),
+        ({"payload": {"a": ["\0"]}}, "U+0000"),
+        ({"tags": ["\0"]}, "U+0000"),
+        ({"run_at": datetime(9999, 1, 1, tzinfo=UTC)}, "1970 to 9998"),
+        ({"run_at": datetime(2026, 1, 1)}, "run_at"),
+        ({"run_at": datetime(2030, 1, 1, tzinfo=UTC), "delay_seconds": 1}, "exclude"),
+        ({"metadata": {"k": "x" * 5000}}, "4096 bytes"),
     ],
 )
 async def test_a_job_that_cannot_be_is_refused_and_none_is_made(
@@ -231,6 +247,30 @@ async def test_a_job_that_cannot_be_is_refused_and_none_is_made(
         (job,) = await yard.add()
         assert why in json.loads((await yard.end_of(job))["result"])
     assert await yard.count("job") == 1
+
+
+@pytest.mark.parametrize("payload", [[None, 1], {"1": None}, "null", "\\u0000", (None, 1.5)])
+async def test_a_payload_that_only_looks_odd_is_kept_as_it_is(yard: Yard, payload: Any) -> None:
+    async def parent(ctx: Context) -> str:
+        return str(await ctx.create("child", payload))
+
+    async with yard.working({"t": parent}):
+        (job,) = await yard.add()
+        await yard.end_of(job)
+    kept = await yard.db.fetchval("SELECT payload FROM jobyard.job WHERE type = 'child'")
+    assert json.loads(kept) == json.loads(json.dumps(payload))
+
+
+async def test_who_would_block_the_event_loop_is_refused_and_the_worker_goes_on(yard: Yard) -> None:
+    async def parent(ctx: Context) -> str:
+        with pytest.raises(RuntimeError, match=r"await ctx\.create"):
+            ctx.create_from_thread("child")
+        return str(await asyncio.to_thread(ctx.create_from_thread, "child"))
+
+    async with yard.working({"t": parent}):
+        (job,) = await yard.add()
+        assert await how_ended(yard, job) == ("completed", None, 1)
+    assert await yard.count("job") == 2
 
 
 async def test_a_transaction_completes_the_job_together_with_its_effects(yard: Yard, account: str) -> None:
@@ -309,10 +349,10 @@ async def test_a_transaction_whose_lease_is_lost_writes_nothing(yard: Yard, acco
             lost.append(error)
             raise
 
-    async with yard.working({"t": late}) as working:
+    async with yard.working({"t": late}):
         (job,) = await yard.add()
         await until(lambda: lost, "the lease is lost")
-        await until(lambda: not working.worker.must_exit, "the attempt is over")
+    # The worker has drained: whatever it had to write is written.
     assert str(job) in str(lost[0])
     assert await yard.db.fetchval(f"SELECT count(*) FROM {account}") == 0
     assert await yard.count("done") == 0
@@ -333,7 +373,7 @@ async def working_in_children(yard: Yard, *types: str) -> AsyncGenerator[None]:
         yield
 
 
-@pytest.mark.parametrize("type", ["says", "says in no loop"])
+@pytest.mark.parametrize("type", ["says", "says in no loop", "says from a thread"])
 async def test_a_handler_in_a_child_says_and_creates_as_any_other(yard: Yard, type: str) -> None:
     async with working_in_children(yard, type):
         (job,) = await yard.add(type)

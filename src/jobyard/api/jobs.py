@@ -21,7 +21,6 @@ from jobyard.api.paging import make_token, read_token
 from jobyard.api.parts import ENVELOPE_BYTES, Parts
 from jobyard.api.problems import Fault, TooLarge, ValidationFailed, problem_of
 from jobyard.api.schemas import (
-    KEY_PATTERN,
     BulkAnswer,
     BulkEnvelope,
     BulkItem,
@@ -34,6 +33,7 @@ from jobyard.api.schemas import (
 from jobyard.domain.errors import DatabaseUnavailable, JobyardError, NotFound, Overloaded
 from jobyard.domain.job import DEFAULT_TENANT, IdempotencyKey, NewJob
 from jobyard.domain.lifecycle import Status, is_final
+from jobyard.fields import KEY_PATTERN
 from jobyard.ids import new_job_id
 from jobyard.store import intake, reads, verbs
 from jobyard.telemetry import LogEvent

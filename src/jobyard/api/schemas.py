@@ -9,61 +9,36 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
+from jobyard import fields
 from jobyard.api.problems import Fault, Problem
 from jobyard.domain.job import (
     DEFAULT_MAX_ATTEMPTS,
     DEFAULT_PRIORITY,
     DEFAULT_QUEUE,
     DEFAULT_TIMEOUT_SECONDS,
-    MAX_ATTEMPTS,
-    MAX_BACKOFF_SECONDS,
     MAX_BULK_JOBS,
-    MAX_DELAY_SECONDS,
-    MAX_METADATA_BYTES,
-    MAX_NAME_LENGTH,
-    MAX_PRIORITY,
-    MAX_TAG_LENGTH,
-    MAX_TAGS,
-    MAX_TIMEOUT_SECONDS,
-    NAME_PATTERN,
     IdempotencyKey,
     NewJob,
 )
 from jobyard.domain.lifecycle import Reason, Status
 from jobyard.domain.retry import Backoff
+from jobyard.fields import (
+    Attempts,
+    BackoffSeconds,
+    Delay,
+    Instant,
+    Key,
+    Metadata,
+    Name,
+    Priority,
+    Tag,
+    Tags,
+    Timeout,
+)
 
 MAX_PAGE_SIZE = 1000
 DEFAULT_PAGE_SIZE = 50
-KEY_PATTERN = r"^[\x20-\x7e]{1,255}$(?!\n)"
 
-# `$` alone would let a newline at the end pass.
-Name = Annotated[
-    str,
-    Meta(
-        max_length=MAX_NAME_LENGTH,
-        pattern=NAME_PATTERN + r"(?!\n)",
-        extra={"rule": "must be letters, digits and any of _ . : / @ + - and not empty"},
-    ),
-]
-Tag = Annotated[str, Meta(min_length=1, max_length=MAX_TAG_LENGTH)]
-Tags = Annotated[list[Tag], Meta(max_length=MAX_TAGS, description="Words to find it by.")]
-Metadata = Annotated[dict[str, str], Meta(description=f"Flat, at most {MAX_METADATA_BYTES} bytes as JSON.")]
-# The years are FIRST_YEAR to LAST_YEAR.
-Instant = Annotated[
-    datetime,
-    Meta(
-        tz=True,
-        description="RFC 3339, with a time zone.",
-        extra_json_schema={"pattern": r"^(19[7-9]\d|[2-8]\d{3}|9[0-8]\d\d|99[0-8]\d|999[0-8])-"},
-    ),
-]
-Priority = Annotated[int, Meta(ge=0, le=MAX_PRIORITY, description="Larger runs sooner.")]
-Attempts = Annotated[int, Meta(ge=1, le=MAX_ATTEMPTS, description="Tries, the first one included.")]
-Timeout = Annotated[float, Meta(gt=0, le=MAX_TIMEOUT_SECONDS, description="Longest run of one attempt.")]
-Delay = Annotated[
-    float, Meta(ge=0, le=MAX_DELAY_SECONDS, description="Not before this many seconds from now.")
-]
-BackoffSeconds = Annotated[float, Meta(ge=0, le=MAX_BACKOFF_SECONDS)]
 AnyJson = Annotated[Raw, Meta(description="Any JSON value, kept byte for byte.")]
 Time = Annotated[
     str, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-11-20T10:00:00.000000Z"])
@@ -73,10 +48,6 @@ Id = Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
 PageSize = Annotated[int, Meta(ge=1, le=MAX_PAGE_SIZE)]
 
 DEFAULT_BACKOFF = Backoff()
-FIRST_YEAR, LAST_YEAR = 1970, 9998
-"""Beyond lie what has no UTC in Python and what PostgreSQL's driver takes for infinity."""
-
-_text = msgspec.json.Encoder().encode
 
 
 def _empty_object() -> Raw:
@@ -112,8 +83,8 @@ class CreateJob(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
             found += instant_faults(self.run_at, "/runAt")
             if self.delay_seconds is not None:
                 found.append(Fault("/delaySeconds", "excludes runAt: give one of them"))
-        if self.metadata and len(_text(self.metadata)) > MAX_METADATA_BYTES:
-            found.append(Fault("/metadata", f"is larger than {MAX_METADATA_BYTES} bytes as JSON"))
+        if self.metadata and (trouble := fields.trouble_with_metadata(self.metadata)):
+            found.append(Fault("/metadata", trouble))
         return found
 
     def to_domain(self, id: UUID, idempotency: IdempotencyKey | None, trace: str | None) -> NewJob:
@@ -130,8 +101,8 @@ class CreateJob(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
             else Backoff(self.backoff.base_seconds, self.backoff.cap_seconds),
             run_at=self.run_at,
             delay_seconds=self.delay_seconds,
-            tags=_text(self.tags).decode() if self.tags else None,
-            metadata=_text(self.metadata).decode() if self.metadata else None,
+            tags=fields.kept(self.tags),
+            metadata=fields.kept(self.metadata),
             trace=trace,
             idempotency=idempotency,
         )
@@ -140,12 +111,7 @@ class CreateJob(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
 class BulkJob(CreateJob, rename="camel", forbid_unknown_fields=True):
     """A job of a bulk, with the key that a single create has in its header."""
 
-    idempotency_key: (
-        Annotated[
-            str, Meta(pattern=KEY_PATTERN, extra={"rule": "must be 1 to 255 printable ASCII characters"})
-        ]
-        | None
-    ) = None
+    idempotency_key: Key | None = None
 
 
 class Bulk(msgspec.Struct, forbid_unknown_fields=True):
@@ -342,6 +308,5 @@ def period_faults(pointer: str, after: datetime | None, before: datetime | None)
 
 
 def instant_faults(instant: datetime, pointer: str) -> list[Fault]:
-    if FIRST_YEAR <= instant.year <= LAST_YEAR:
-        return []
-    return [Fault(pointer, f"lies outside of the years {FIRST_YEAR} to {LAST_YEAR}")]
+    trouble = fields.trouble_with_instant(instant)
+    return [] if trouble is None else [Fault(pointer, trouble)]

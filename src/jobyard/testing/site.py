@@ -18,12 +18,12 @@ from jobyard.domain.job import DEFAULT_TENANT
 from jobyard.maintain.maintainer import Maintainer
 from jobyard.store import dispatch, reads
 from jobyard.store.database import Pool, open_pool
-from jobyard.store.dispatch import Claimed, Ending, Lane, LineSaid, ProgressSaid
+from jobyard.store.dispatch import Claimed, Ending, Lane
 from jobyard.store.lanes import Lanes
 from jobyard.testing.database import EMPTY, own_database
 from jobyard.testing.jobs import Job, job
 from jobyard.worker.link import LogLine, Progress
-from jobyard.worker.reports import MAX_LINES
+from jobyard.worker.reports import MAX_LINES, line_said, progress_said
 from jobyard.worker.settler import Settler
 
 CONNECTIONS = 6
@@ -102,21 +102,13 @@ class Site:
         return await self.job(ending.job)
 
     async def _write(self, ending: Ending, said: Sequence[Progress | LogLine]) -> None:
-        now = time.monotonic()
-        told = [each for each in said if isinstance(each, Progress)][-1:]
-        lines = [each for each in said if isinstance(each, LogLine)][:MAX_LINES]
+        job, lease, now = ending.job, ending.lease, time.monotonic()
+        told = [progress_said(job, lease, each) for each in said if isinstance(each, Progress)][-1:]
+        written = [each for each in said if isinstance(each, LogLine)][:MAX_LINES]
+        lines = [line_said(job, lease, number, line, now) for number, line in enumerate(written, 1)]
         async with self._pool.acquire() as connection:
-            await dispatch.put_progress(
-                connection,
-                [ProgressSaid(ending.job, ending.lease, each.percent, each.message) for each in told],
-            )
-            await dispatch.put_lines(
-                connection,
-                [
-                    LineSaid(ending.job, ending.lease, number, now - line.at, line.level, line.text)
-                    for number, line in enumerate(lines, 1)
-                ],
-            )
+            await dispatch.put_progress(connection, told)
+            await dispatch.put_lines(connection, lines)
 
     async def job(self, id: UUID) -> Job:
         """Raises LookupError."""

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import math
 import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from functools import partial
 from types import TracebackType
-from typing import Any, cast
-
-import msgspec
+from typing import Any
 
 from jobyard.domain.job import MAX_DELAY_SECONDS, MAX_ERROR_MESSAGE_BYTES
 from jobyard.domain.lifecycle import Fail, Failed, Outcome, Retry, Succeeded
 from jobyard.store.dispatch import Claimed
 from jobyard.worker.handlers import Handler
 from jobyard.worker.link import Link
-from jobyard.worker.texts import bounded
+from jobyard.worker.texts import bounded, json_text, printed
 
 MAX_ERROR_TYPE_BYTES = 256
 MAX_TRACEBACK_BYTES = 16 * 1024
 
 AROUND_THE_HANDLER = ("jobyard.worker.", "jobyard.testing.", "concurrent.futures.")
 """Modules through which a handler is called."""
-
-_encode = msgspec.json.Encoder().encode
 
 
 async def run(
@@ -81,15 +76,9 @@ def outcome_of(value: Any, max_result_bytes: int) -> Outcome:
     if isinstance(value, Retry | Fail):
         return _storable(value)
     try:
-        text = _encode(value)
-        holds_non_finite = b"null" in text and _holds_non_finite(value)
-    except Exception as error:  # a property or a hook of the user's own class may raise anything
-        return _refused(f"the result cannot be kept as JSON: {_message(error)}")
-    if len(text) > max_result_bytes:
-        return _refused(f"the result is {len(text)} bytes long; at most {max_result_bytes} are kept")
-    if holds_non_finite:
-        return _refused("the result cannot be kept as JSON: it holds NaN or Infinity")
-    return Succeeded(text.decode())
+        return Succeeded(json_text(value, "the result", max_result_bytes))
+    except ValueError as trouble:
+        return _refused(str(trouble))
 
 
 def _refused(message: str) -> Fail:
@@ -99,43 +88,22 @@ def _refused(message: str) -> Fail:
 def _storable(value: Retry | Fail) -> Outcome:
     """The handler's own words, which nothing has checked: an exception as a message, or a time that no calendar has,
     must end this job and not the worker."""
-    message = bounded(_message(value.message), MAX_ERROR_MESSAGE_BYTES)
+    message = bounded(printed(value.message), MAX_ERROR_MESSAGE_BYTES)
     if isinstance(value, Fail):
-        return Fail(message, bounded(_message(value.type), MAX_ERROR_TYPE_BYTES))
+        return Fail(message, bounded(printed(value.type), MAX_ERROR_TYPE_BYTES))
     after: Any = value.after
     if after is None or (isinstance(after, int | float) and 0 <= after <= MAX_DELAY_SECONDS):
         return Retry(after, message)
-    return _refused(f"Retry(after=...) takes seconds from 0 to {MAX_DELAY_SECONDS:g}, not {_message(after)}")
-
-
-def _holds_non_finite(value: Any) -> bool:
-    """The encoder writes NaN as null, which would be another value than the handler returned."""
-    left: list[Any] = [msgspec.to_builtins(value)]
-    while left:
-        item = left.pop()
-        if isinstance(item, float) and not math.isfinite(item):
-            return True
-        if isinstance(item, dict):
-            left.extend(cast("dict[str, Any]", item).values())
-        elif isinstance(item, list | tuple):
-            left.extend(cast("list[Any]", item))
-    return False
+    return _refused(f"Retry(after=...) takes seconds from 0 to {MAX_DELAY_SECONDS:g}, not {printed(after)}")
 
 
 def describe(error: BaseException) -> Mapping[str, Any]:
     """The error as it is kept: type, message and traceback, each bounded and storable as it is."""
     return {
         "type": bounded(type(error).__name__, MAX_ERROR_TYPE_BYTES),
-        "message": bounded(_message(error), MAX_ERROR_MESSAGE_BYTES),
+        "message": bounded(printed(error), MAX_ERROR_MESSAGE_BYTES),
         "traceback": bounded(_traceback(error), MAX_TRACEBACK_BYTES),
     }
-
-
-def _message(said: object) -> str:
-    try:
-        return str(said)
-    except Exception as unprintable:
-        return f"(its message cannot be printed: {type(unprintable).__name__})"
 
 
 def _traceback(error: BaseException) -> str:

@@ -14,9 +14,9 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import uvloop
 
@@ -40,6 +40,8 @@ from jobyard.worker.messages import (
     heard_by_child,
     length,
 )
+
+R = TypeVar("R")
 
 LAST_SECONDS = 2.0
 """How long a child that is not needed any more may take for its exit handlers."""
@@ -101,6 +103,7 @@ class Child:
         self._max_result_bytes = max_result_bytes
         self._attempts: queue.SimpleQueue[Claimed | None] = queue.SimpleQueue()
         self._loop = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        self._running_loop = threading.Lock()
         self._context = contextvars.copy_context()
         self._told: int | None = None  # the lease of the attempt that is to stop
         self._current: int | None = None  # that of the attempt that runs
@@ -154,9 +157,17 @@ class Child:
         def tell(told: Told) -> None:
             self._line.send(Said(claimed.lease, told))
 
-        return lambda: Link(
-            claimed, self._database, tell, lambda: self._told == claimed.lease, self._loop.run
-        )
+        block = self._block_beside if self._handlers.get(claimed.type).is_async else self._block_alone
+        return lambda: Link(claimed, self._database, tell, lambda: self._told == claimed.lease, block)
+
+    def _block_beside(self, work: Coroutine[Any, Any, R]) -> R:
+        """For a thread that an `async def` handler has started: the loop runs in the main thread."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop.get_loop()).result()
+
+    def _block_alone(self, work: Coroutine[Any, Any, R]) -> R:
+        """For a `def` handler and its threads: nobody else runs the loop."""
+        with self._running_loop:
+            return self._loop.run(work)
 
     @property
     def _is_told(self) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, Unpack, get_args
 from uuid import UUID
 
 import msgspec
@@ -116,6 +117,8 @@ class Context:
 
     def log(self, text: str, level: Level = "info") -> None:
         """Write a line onto the job. The first 1,000 of an attempt are kept, of each 4 KiB."""
+        if level not in get_args(Level):
+            raise ValueError(f"level is one of {', '.join(get_args(Level))}, not {level!r}")
         self._link.tell(LogLine(time.monotonic(), level, bounded(str(text), MAX_LINE_BYTES)))
 
     # What it does
@@ -126,7 +129,9 @@ class Context:
         return await self._link.create(type, payload, **options)
 
     def create_from_thread(self, type: str, payload: Any = None, **options: Unpack[JobOptions]) -> UUID:
-        """As `create`, for handlers that are no coroutines."""
+        """As `create`, for handlers that are no coroutines: it waits for the database."""
+        if _in_event_loop():
+            raise RuntimeError("this would block the event loop; write `await ctx.create(...)`")
         return self._link.block(self._link.create(type, payload, **options))
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
@@ -141,3 +146,11 @@ class Context:
         raises after it is not kept. Raises LeaseLost, and takes all back, where the attempt is not this worker's any
         more. For `async def` handlers."""
         return self._link.transaction()
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

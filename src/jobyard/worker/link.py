@@ -14,14 +14,15 @@ import asyncpg
 import msgspec
 
 from jobyard.domain import lifecycle
-from jobyard.domain.errors import InvalidJob, LeaseLost
+from jobyard.domain.errors import LeaseLost
 from jobyard.domain.job import NewJob
 from jobyard.store import dispatch
 from jobyard.store.database import Connection, Pool, open_pool
 from jobyard.store.dispatch import Claimed
 from jobyard.store.intake import Intake
 from jobyard.store.lanes import Lanes
-from jobyard.worker.new_jobs import JobOptions, json_text, new_job
+from jobyard.worker.new_jobs import JobOptions, new_job
+from jobyard.worker.texts import json_text
 
 R = TypeVar("R")
 
@@ -56,10 +57,9 @@ Told = Progress | LogLine | Committed
 class HandlerDatabase:
     """What handlers do on the database: a pool with the server's own planner settings, opened when it is first used."""
 
-    def __init__(self, url: str, size: int, max_payload_bytes: int, *, pooler: bool = False) -> None:
+    def __init__(self, url: str, size: int, max_payload_bytes: int) -> None:
         self._url = url
         self._size = size
-        self._pooler = pooler
         self.max_payload_bytes = max_payload_bytes
         self._lanes = Lanes()
         self._opening = asyncio.Lock()
@@ -69,9 +69,7 @@ class HandlerDatabase:
     async def pool(self) -> Pool:
         async with self._opening:
             if self._pool is None:
-                self._pool = await open_pool(
-                    self._url, size=self._size, hot=False, pooler=self._pooler, name="jobyard handlers"
-                )
+                self._pool = await open_pool(self._url, size=self._size, hot=False, name="jobyard handlers")
             return self._pool
 
     async def intake(self) -> Intake:
@@ -151,9 +149,4 @@ class Link:
 
 
 def _result(value: Any, limit: int) -> str | None:
-    if value is None:
-        return None
-    try:
-        return json_text(value, "the result", limit)
-    except InvalidJob as fault:
-        raise ValueError(str(fault)) from fault
+    return None if value is None else json_text(value, "the result", limit)

@@ -4,36 +4,38 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
-from typing import Annotated, Any, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import msgspec
-from msgspec import Meta
 
+from jobyard import fields
 from jobyard.domain.errors import InvalidJob
 from jobyard.domain.job import (
     DEFAULT_MAX_ATTEMPTS,
     DEFAULT_PRIORITY,
     DEFAULT_QUEUE,
     DEFAULT_TIMEOUT_SECONDS,
-    MAX_ATTEMPTS,
-    MAX_BACKOFF_SECONDS,
-    MAX_DELAY_SECONDS,
-    MAX_METADATA_BYTES,
-    MAX_NAME_LENGTH,
-    MAX_PRIORITY,
-    MAX_TAG_LENGTH,
-    MAX_TAGS,
-    MAX_TIMEOUT_SECONDS,
-    NAME_PATTERN,
     IdempotencyKey,
     NewJob,
 )
 from jobyard.domain.retry import Backoff
+from jobyard.fields import (
+    Attempts,
+    BackoffSeconds,
+    Delay,
+    Instant,
+    Key,
+    Metadata,
+    Name,
+    Priority,
+    Tags,
+    Timeout,
+)
 from jobyard.ids import new_job_id
+from jobyard.worker import texts
 
-Name = Annotated[str, Meta(max_length=MAX_NAME_LENGTH, pattern=NAME_PATTERN + r"(?!\n)")]
-BackoffSeconds = Annotated[float, Meta(ge=0, le=MAX_BACKOFF_SECONDS)]
-NUL = rb"\u0000"
+DEFAULT_BACKOFF = Backoff()
+NUL = r"\u0000"
 
 
 class JobOptions(TypedDict, total=False):
@@ -57,18 +59,28 @@ class JobOptions(TypedDict, total=False):
 class _Asked(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     type: Name
     queue: Name = DEFAULT_QUEUE
-    priority: Annotated[int, Meta(ge=0, le=MAX_PRIORITY)] = DEFAULT_PRIORITY
-    run_at: Annotated[datetime, Meta(tz=True)] | None = None
-    delay_seconds: Annotated[float, Meta(ge=0, le=MAX_DELAY_SECONDS)] | None = None
-    timeout_seconds: Annotated[float, Meta(gt=0, le=MAX_TIMEOUT_SECONDS)] = DEFAULT_TIMEOUT_SECONDS
-    max_attempts: Annotated[int, Meta(ge=1, le=MAX_ATTEMPTS)] = DEFAULT_MAX_ATTEMPTS
-    backoff_base_seconds: BackoffSeconds = Backoff().base_seconds
-    backoff_cap_seconds: BackoffSeconds = Backoff().cap_seconds
-    tags: Annotated[
-        list[Annotated[str, Meta(min_length=1, max_length=MAX_TAG_LENGTH)]], Meta(max_length=MAX_TAGS)
-    ] = []
-    metadata: dict[str, str] = {}
-    idempotency_key: Annotated[str, Meta(pattern=r"^[\x20-\x7e]{1,255}$(?!\n)")] | None = None
+    priority: Priority = DEFAULT_PRIORITY
+    run_at: Instant | None = None
+    delay_seconds: Delay | None = None
+    timeout_seconds: Timeout = DEFAULT_TIMEOUT_SECONDS
+    max_attempts: Attempts = DEFAULT_MAX_ATTEMPTS
+    backoff_base_seconds: BackoffSeconds = DEFAULT_BACKOFF.base_seconds
+    backoff_cap_seconds: BackoffSeconds = DEFAULT_BACKOFF.cap_seconds
+    tags: Tags = []
+    metadata: Metadata = {}
+    idempotency_key: Key | None = None
+
+    def require_what_no_field_knows(self) -> None:
+        """Raises InvalidJob."""
+        if self.run_at is not None:
+            if self.delay_seconds is not None:
+                raise InvalidJob("run_at and delay_seconds exclude each other: give one of them")
+            if trouble := fields.trouble_with_instant(self.run_at):
+                raise InvalidJob(f"run_at {trouble}")
+        if trouble := fields.trouble_with_metadata(self.metadata):
+            raise InvalidJob(f"the metadata {trouble}")
+        if any("\0" in word for word in texts.leaves([self.tags, self.metadata])):
+            raise InvalidJob("tags and metadata hold no U+0000, which cannot be kept")
 
 
 def new_job(
@@ -79,11 +91,8 @@ def new_job(
         asked = msgspec.convert({"type": type} | options, _Asked)
     except msgspec.ValidationError as fault:
         raise InvalidJob(str(fault)) from fault
-    if asked.run_at is not None and asked.delay_seconds is not None:
-        raise InvalidJob("run_at and delay_seconds exclude each other: give one of them")
-    text = json_text({} if payload is None else payload, "the payload", max_payload_bytes)
-    tags = json_text(asked.tags, "the tags") if asked.tags else None
-    metadata = json_text(asked.metadata, "the metadata", MAX_METADATA_BYTES) if asked.metadata else None
+    asked.require_what_no_field_knows()
+    text = _payload({} if payload is None else payload, max_payload_bytes)
     return NewJob(
         id=new_job_id(),
         type=asked.type,
@@ -95,27 +104,23 @@ def new_job(
         backoff=Backoff(asked.backoff_base_seconds, asked.backoff_cap_seconds),
         run_at=asked.run_at,
         delay_seconds=asked.delay_seconds,
-        tags=tags,
-        metadata=metadata,
+        tags=fields.kept(asked.tags),
+        metadata=fields.kept(asked.metadata),
         trace=trace,
         idempotency=_key(asked, text),
     )
 
 
-def json_text(value: Any, what: str, limit: int | None = None) -> str:
-    """The value as JSON that can be kept. Raises InvalidJob."""
+def _payload(value: Any, limit: int) -> str:
     try:
-        text = msgspec.json.encode(value)
-        # The encoder writes NaN as null, which would be another value than the one that was given.
-        if b"null" in text and not msgspec.json.decode(text) == msgspec.to_builtins(value):
-            raise ValueError("it holds what JSON cannot say, such as NaN")
-    except Exception as error:  # a property or a hook of the user's own class may raise anything
-        raise InvalidJob(f"{what} cannot be kept as JSON: {error}") from error
-    if NUL in text:
-        raise InvalidJob(f"{what} holds U+0000, which cannot be kept")
-    if limit is not None and len(text) > limit:
-        raise InvalidJob(f"{what} is {len(text)} bytes long; at most {limit} are kept")
-    return text.decode()
+        text = texts.json_text(value, "the payload", limit)
+    except ValueError as trouble:
+        raise InvalidJob(str(trouble), "/payload") from trouble
+    if NUL in text and any(
+        "\0" in leaf for leaf in texts.leaves(msgspec.json.decode(text)) if isinstance(leaf, str)
+    ):
+        raise InvalidJob("the payload holds U+0000, which cannot be kept", "/payload")
+    return text
 
 
 def _key(asked: _Asked, payload: str) -> IdempotencyKey | None:

@@ -8,6 +8,8 @@ import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from uuid import UUID
 
 from jobyard import telemetry
 from jobyard.loop import backoff, end_if_cancelled
@@ -25,7 +27,6 @@ OLD_ENOUGH_SECONDS = 0.5
 """Attempts younger than this are not asked after: most are over before anybody could want to cancel them."""
 
 MAX_LINES = 1000
-MAX_LINE_BYTES = 4096
 LINES_A_STATEMENT = 1000
 
 Attempts = Mapping[int, Running]
@@ -155,14 +156,18 @@ class Reports:
 
     async def _write(self) -> None:
         with self._saying:
-            taken = {lease: said for lease, said in self._said.items() if said.unwritten}
-            progress = [_progress(said.claimed, said.progress) for said in taken.values() if said.progress]
-            now = self._clock.now()
-            lines = [
-                _line(said.claimed, number, line, now)
-                for said in taken.values()
+            now, everyone = self._clock.now(), self._said.values()
+            progress = [
+                progress_said(said.claimed.job, said.claimed.lease, said.progress)
+                for said in everyone
+                if said.progress
+            ]
+            every_line = (
+                line_said(said.claimed.job, said.claimed.lease, number, line, now)
+                for said in everyone
                 for number, line in said.lines
-            ][:LINES_A_STATEMENT]
+            )
+            lines = list(islice(every_line, LINES_A_STATEMENT))
         lost = await self._put(progress, lines)
         self._forget(progress, lines)
         for lease in lost:
@@ -189,7 +194,7 @@ class Reports:
         with self._saying:
             for each in progress:
                 said = self._said[each.lease]
-                if said.progress is not None and _progress(said.claimed, said.progress) == each:
+                if said.progress is not None and progress_said(each.job, each.lease, said.progress) == each:
                     said.progress = None
             written = {(each.lease, each.line) for each in lines}
             for lease in {each.lease for each in lines}:
@@ -213,9 +218,9 @@ class Reports:
             self._all_written.set()
 
 
-def _progress(claimed: Claimed, progress: Progress) -> ProgressSaid:
-    return ProgressSaid(claimed.job, claimed.lease, progress.percent, progress.message)
+def progress_said(job: UUID, lease: int, progress: Progress) -> ProgressSaid:
+    return ProgressSaid(job, lease, progress.percent, progress.message)
 
 
-def _line(claimed: Claimed, number: int, line: LogLine, now: float) -> LineSaid:
-    return LineSaid(claimed.job, claimed.lease, number, max(0.0, now - line.at), line.level, line.text)
+def line_said(job: UUID, lease: int, number: int, line: LogLine, now: float) -> LineSaid:
+    return LineSaid(job, lease, number, max(0.0, now - line.at), line.level, line.text)
