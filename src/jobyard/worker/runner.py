@@ -79,9 +79,8 @@ class Runner:
         # As many again as there are slots, for those that a time limit took away from a thread that goes on.
         self._threads = ThreadPoolExecutor(2 * concurrency, thread_name_prefix="handler")
         self._context = contextvars.copy_context()
-        self._deadlines: list[
-            tuple[float, int]
-        ] = []  # when, and the lease: what is over is not kept alive by it
+        # When, and the lease: so that what is over is not kept alive.
+        self._deadlines: list[tuple[float, int]] = []
         self._deadline_set = asyncio.Event()
         self._all_over = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -100,6 +99,12 @@ class Runner:
         while self.slots.waiting and self.slots.waiting[0].since <= since:
             taken.append(self.slots.waiting.popleft())
         return taken
+
+    def release_waiting(self, for_seconds: float = 0.0) -> None:
+        """Hand it back: another worker may be idle."""
+        for claimed, lane, _ in self.take_back_waiting(for_seconds):
+            change = lifecycle.release(claimed.standing(lane.suspect))
+            self._on_end(Ending(claimed.job, claimed.lease, lane.key, change))
 
     async def enforce_deadlines(self) -> None:
         """One timer for all attempts: a timer each would cost more than many a job."""
