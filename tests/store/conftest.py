@@ -10,6 +10,7 @@ from store.scene import Scene
 
 TABLES = (
     "job", "lane", "ready", "active", "scheduled", "done", "attempt", "event", "worker", "idempotency", "sample",
+    "redrive", "cancel_request", "progress", "job_log",
 )  # fmt: skip
 
 

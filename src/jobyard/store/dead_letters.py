@@ -9,9 +9,10 @@ from datetime import datetime
 from uuid import UUID
 
 from jobyard.domain.lifecycle import DEAD_LETTER_REASONS, Reason
-from jobyard.store.database import Connection, repeated_when_transient, values
+from jobyard.store.database import Connection
 from jobyard.store.reads import EXAMINE_ROWS, Page
 from jobyard.store.statements import statement
+from jobyard.store.verbs import with_locked
 
 _ORDERS = {
     "DESC": "SELECT job, run FROM jobyard.done WHERE status = 'failed' AND job < $2 ORDER BY job DESC, run DESC",
@@ -73,18 +74,11 @@ async def oldest(
 
 async def purge(connection: Connection, letters: Sequence[tuple[UUID, int]]) -> set[UUID]:
     """Delete these jobs, dead since these runs, with all that is kept of them; which there still were."""
-    ordered = sorted(letters)
 
-    async def locked() -> set[UUID]:
-        async with connection.transaction():
-            there = set(
-                values(await connection.fetch(statement("lock_jobs"), [job for job, _ in ordered]), "id")
-            )
-            left = [(job, run) for job, run in ordered if job in there]
-            jobs, runs = [job for job, _ in left], [run for _, run in left]
-            return set(await connection.fetchval(statement("retention_delete"), jobs, runs) or ())
+    async def act(jobs: Sequence[UUID], runs: Sequence[int]) -> set[UUID]:
+        return set(await connection.fetchval(statement("retention_delete"), jobs, runs) or ())
 
-    return await repeated_when_transient(locked)
+    return await with_locked(connection, letters, act)
 
 
 async def _page(

@@ -61,6 +61,19 @@ async def redrive(
 ) -> set[UUID]:
     """Start the next runs of these jobs that failed in these runs; which there were still to start. `every`: seconds
     from one job to the next, where they are not to run all at once; `first`: the place in that row of the first."""
+
+    async def act(jobs: Sequence[UUID], runs: Sequence[int]) -> set[UUID]:
+        return await _redrive(connection, jobs, runs, every, first)
+
+    return await with_locked(connection, failed, act)
+
+
+async def with_locked(
+    connection: Connection,
+    failed: Sequence[tuple[UUID, int]],
+    act: Callable[[Sequence[UUID], Sequence[int]], Awaitable[set[UUID]]],
+) -> set[UUID]:
+    """Act on those of these jobs, each with its failed run, that are still there; no other verb touches them meanwhile."""
     ordered = sorted(failed)
 
     async def locked() -> set[UUID]:
@@ -69,9 +82,7 @@ async def redrive(
                 values(await connection.fetch(statement("lock_jobs"), [job for job, _ in ordered]), "id")
             )
             left = [(job, run) for job, run in ordered if job in there]
-            return await _redrive(
-                connection, [job for job, _ in left], [run for _, run in left], every, first
-            )
+            return await act([job for job, _ in left], [run for _, run in left])
 
     return await repeated_when_transient(locked)
 
