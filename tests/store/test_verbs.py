@@ -17,7 +17,7 @@ from jobyard.domain.lifecycle import Fail, Failed, Outcome, Retry, Succeeded
 from jobyard.ids import new_job_id
 from jobyard.store import dead_letters, dispatch, reads, upkeep, verbs
 from jobyard.store.verbs import Cancelled
-from store.scene import DONE, Scene, ending
+from store.scene import DONE, Scene, ending, until
 
 A = TypeVar("A")
 BOUNCE = Fail("no such mailbox", "Bounce")
@@ -236,6 +236,12 @@ async def test_a_redrive_answers_only_the_run_it_was_asked_for(scene: Scene):
     assert await verbs.redrive(scene.db, [(job, 2)]) == {job}
 
 
+async def test_a_run_that_completed_is_no_redrives_to_answer(scene: Scene):
+    (job,) = await scene.add_finished()
+    assert await verbs.redrive(scene.db, [(job, 1)]) == set()
+    assert await scene.tables_of(job) == ["done"]
+
+
 async def test_a_redrive_at_a_rate_spreads_the_jobs_over_time(scene: Scene):
     jobs = await scene.add_finished(4, outcome=BOUNCE)
     await verbs.redrive(scene.db, [(job, 1) for job in jobs], every=2.0)
@@ -283,3 +289,19 @@ async def test_a_purge_and_a_redrive_at_once_have_one_winner(scene: Scene):
         assert (await scene.place(job) is None) is bool(purged)
         if redriven:
             await scene.claim(await scene.worker())
+
+
+async def test_a_purge_that_waited_for_a_redrive_sees_what_it_did(scene: Scene):
+    (job,) = await scene.add_finished(outcome=BOUNCE)
+
+    async def purge() -> set[UUID]:
+        async with scene.pool.acquire() as connection:
+            return await dead_letters.purge(connection, [(job, 1)])
+
+    async with scene.pool.acquire() as other, other.transaction():
+        await verbs.redrive(other, [(job, 1)])
+        purging = asyncio.create_task(purge())
+        await until(scene.blocked)
+    assert await purging == set()
+    assert "ready" in await scene.tables_of(job)
+    assert await scene.count("job") == 1
