@@ -102,7 +102,8 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
 async def _work(settings: Settings, stop: asyncio.Event) -> int:
     clock = SystemClock()
     url = _direct(settings)
-    await require_current_schema(url, connections=working.CONNECTIONS + OWN_CONNECTIONS)
+    connections = working.CONNECTIONS + OWN_CONNECTIONS + settings.handler_connections
+    await require_current_schema(url, connections=connections)
     mailer = _mailer(settings)
     handlers = load_handlers(settings, mailer)
     telemetry.hear_python_logging(settings.log_level)

@@ -117,7 +117,7 @@ def event_rows(events: list[Event]) -> Iterator[Row]:
 def _facts(data: dict[str, Any], time: datetime) -> Iterator[str]:
     if data.get("run", 1) > 1:
         yield f"run {data['run']}"
-    if "attempt" in data:
+    if data.get("attempt"):  # 0: it ended before anybody tried
         yield f"try {data['attempt']}"
     if "worker" in data:
         yield f"worker {data['worker']}"

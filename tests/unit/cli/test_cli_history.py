@@ -77,6 +77,11 @@ def test_a_job_that_nobody_took_leads_on_to_the_queues(run: Run) -> None:
     assert "jobyard queues" in result.stderr
 
 
+def test_a_job_that_ended_before_anybody_tried_it_has_no_try(yard: Yard, run: Run) -> None:
+    yard.rows["events"] = [event("failed", 1, run=1, attempt=0, reason="cancelled"), event("created", 0)]
+    assert run("events", "j").stdout.splitlines()[-1].split()[-3:] == ["s", "failed", "cancelled"]
+
+
 def test_events_are_a_timeline_from_the_creation(yard: Yard, run: Run) -> None:
     yard.rows["events"] = [
         event("failed", 9, run=2, attempt=1, reason="exhausted", error=ERROR),
