@@ -27,6 +27,9 @@ from jobyard.worker.reports import MAX_LINES
 from worker.processes import until_noted
 from worker.yard import Yard, until
 
+HEARD_WITHIN_SECONDS = 2.0
+"""As the guide to long jobs has it."""
+
 
 @pytest.fixture
 async def account(yard: Yard) -> AsyncIterator[str]:
@@ -170,6 +173,10 @@ async def test_a_cancelled_job_ends_its_handler_and_is_never_tried_again(yard: Y
         for job in jobs:
             assert await how_ended(yard, job) == ("failed", "cancelled", 1)
     assert sorted(ended) == ["async", "thread"]
+    longest = await yard.db.fetchval(
+        "SELECT extract(epoch FROM max(d.finished_at - c.at)) FROM jobyard.cancel_request c JOIN jobyard.done d USING (job)"
+    )
+    assert longest < 2 * HEARD_WITHIN_SECONDS
     assert await yard.count("ready") == await yard.count("scheduled") == 0
 
 
