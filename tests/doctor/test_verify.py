@@ -11,8 +11,8 @@ import pytest
 from jobyard import doctor
 from jobyard.config import Settings
 from jobyard.doctor import verification
-from jobyard.domain.lifecycle import Retry, Succeeded
-from jobyard.store import audit, dispatch
+from jobyard.domain.lifecycle import Fail, Retry, Succeeded
+from jobyard.store import audit, audit_log, dispatch, verbs
 from jobyard.store.audit import Found, Violation
 from store.scene import Scene, ending
 
@@ -20,7 +20,7 @@ MOVES = {
     "ready": "INSERT INTO jobyard.ready (lane, run, attempt, crashes, job) VALUES (1, $2, 0, 0, $1)",
     "scheduled": "INSERT INTO jobyard.scheduled (job, run_at, lane, run, attempt, crashes) VALUES ($1, now(), 1, $2, 0, 0)",
     "active": "INSERT INTO jobyard.active (job, lease, worker, deadline, tenant, lane, run, attempt, crashes)"
-    " VALUES ($1, 1, 1, now(), 1, 1, $2, 1, 0)",
+    " VALUES ($1, 1000000, 1, now(), 1, 1, $2, 1, 0)",
     "done": "INSERT INTO jobyard.done (job, run, attempt, tenant, status) VALUES ($1, $2, 1, 1, 'completed')",
 }
 
@@ -34,11 +34,15 @@ async def violations(scene: Scene, rows: int = audit.PAGE_ROWS) -> list[Found]:
     return [found for page in pages for found in page.found]
 
 
+async def told(scene: Scene) -> list[tuple[Violation, UUID, int | None]]:
+    return [(it.violation, it.job, it.run) for it in await violations(scene)]
+
+
 async def test_jobs_in_every_place_and_in_every_run_are_in_order(scene: Scene):
-    (again,) = await scene.add_finished()
+    (again,) = await scene.add_finished(outcome=Fail("no"))
     await scene.add(3)
     await scene.add(2, delay_seconds=60.0)
-    await put(scene, again, "ready", run=2)
+    await verbs.retry(scene.db, again, 1)
     attempts = await scene.claim(await scene.worker(), 3)
     await dispatch.hand_back(scene.db, scene.lanes, [ending(attempts[0], Retry(60.0))])
     await dispatch.settle(scene.db, [ending(attempts[1], Succeeded())])
@@ -48,14 +52,55 @@ async def test_jobs_in_every_place_and_in_every_run_are_in_order(scene: Scene):
 async def test_a_job_that_stands_nowhere_is_found(scene: Scene):
     lost, _ = await scene.add(2)
     await scene.db.execute("DELETE FROM jobyard.ready WHERE job = $1", lost)
-    assert await violations(scene) == [Found(Violation.NOWHERE, lost, [])]
+    assert await violations(scene) == [
+        Found(Violation.NOWHERE, lost, "in none of ready, scheduled, active and done")
+    ]
+
+
+async def test_a_job_that_is_lost_after_a_retry_is_found(scene: Scene):
+    """To everybody who looks at the job it has failed, and that is all."""
+    (job,) = await scene.add_finished(outcome=Fail("no"))
+    await verbs.retry(scene.db, job, 1)
+    assert await violations(scene) == []
+    await scene.db.execute("DELETE FROM jobyard.ready")
+    assert await told(scene) == [(Violation.NOWHERE, job, 2)]
+
+
+@pytest.mark.parametrize("place", list(MOVES))
+async def test_a_completed_job_that_lives_again_is_found(scene: Scene, place: str):
+    (job,) = await scene.add_finished()
+    await put(scene, job, place, run=2)
+    assert await told(scene) == [(Violation.REOPENED, job, 1)]
+
+
+async def test_a_lease_with_two_outcomes_is_found(scene: Scene):
+    (job,) = await scene.add()
+    attempt = await scene.claim_one()
+    await dispatch.hand_back(scene.db, scene.lanes, [ending(attempt, Retry())])
+    assert await violations(scene) == []
+    await scene.db.execute("DELETE FROM jobyard.scheduled")
+    await scene.db.execute(
+        "INSERT INTO jobyard.done (job, run, attempt, lease, tenant, status) VALUES ($1, 1, 1, $2, 1, 'completed')",
+        job,
+        attempt.lease,
+    )
+    assert await told(scene) == [(Violation.TWO_OUTCOMES, job, 1)]
+
+
+async def test_an_attempt_after_the_end_of_its_run_is_found(scene: Scene):
+    (job,) = await scene.add_finished()
+    await scene.db.execute(
+        "INSERT INTO jobyard.attempt (job, lease, run, attempt, worker, started_at, outcome)"
+        " SELECT job, lease + 1, run, attempt, worker, started_at, 'release' FROM jobyard.done"
+    )
+    assert await told(scene) == [(Violation.TWO_OUTCOMES, job, 1)]
 
 
 @pytest.mark.parametrize("other", ["scheduled", "active"])
 async def test_a_job_that_stands_twice_is_found(scene: Scene, other: str):
     (twice,) = await scene.add()
     await put(scene, twice, other)
-    assert await violations(scene) == [Found(Violation.TWICE, twice, ["ready", other])]
+    assert await violations(scene) == [Found(Violation.TWICE, twice, f"in ready and {other}", 1)]
 
 
 @pytest.mark.parametrize("place", ["ready", "scheduled", "active"])
@@ -64,8 +109,9 @@ async def test_a_run_that_is_over_and_goes_on_is_found(scene: Scene, place: str,
     (job,) = await scene.add()
     await scene.db.execute("DELETE FROM jobyard.ready")
     await put(scene, job, "done", run_of_end)
+    await scene.db.execute("UPDATE jobyard.done SET status = 'failed', reason = 'exhausted'")
     await put(scene, job, place, 1)
-    assert await violations(scene) == [Found(Violation.OVER_AND_LIVE, job, [place, "done"])]
+    assert await violations(scene) == [Found(Violation.OVER_AND_LIVE, job, f"in {place} and done", 1)]
 
 
 @pytest.mark.parametrize("place", list(MOVES))
@@ -73,7 +119,7 @@ async def test_a_place_without_a_job_is_found(scene: Scene, place: str):
     (job,) = await scene.add()
     await scene.db.execute("DELETE FROM jobyard.ready; DELETE FROM jobyard.job")
     await put(scene, job, place)
-    assert await violations(scene) == [Found(Violation.STRAY, job, [place])]
+    assert await violations(scene) == [Found(Violation.STRAY, job, f"in {place}", 1)]
 
 
 @pytest.mark.parametrize("rows", [1, 3, 1000])
@@ -104,7 +150,7 @@ async def test_jobs_that_move_meanwhile_are_never_taken_for_lost(scene: Scene):
         moving = asyncio.create_task(move())
         found: list[Found] = []
         for _ in range(50):
-            for walk in (audit.jobs, audit.places):
+            for walk in (audit.jobs, audit.places, audit_log.events):
                 async for page in walk(reader, 64):
                     found += page.found
         over.set()
@@ -125,7 +171,10 @@ async def test_a_good_database_is_told_with_what_was_looked_at(
 ):
     await scene.add(3)
     assert await asyncio.to_thread(verify, scene) == 0
-    assert capsys.readouterr().out == "looked at 3 jobs and 3 places: each job is in exactly one place\n"
+    assert capsys.readouterr().out == (
+        "looked at 3 jobs, 3 places and 1 events:"
+        " each job is in exactly one place, and each attempt had one owner and one end\n"
+    )
 
 
 async def test_violations_are_told_one_by_one_up_to_a_bound_and_then_counted(
@@ -138,9 +187,13 @@ async def test_violations_are_told_one_by_one_up_to_a_bound_and_then_counted(
     await scene.db.execute("DELETE FROM jobyard.ready")
     assert await asyncio.to_thread(verify, scene) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"{jobs[0]}  nowhere: the job stands in no place: it was accepted and is lost"
-    assert lines[2:] == ["and 1 more", "looked at 3 jobs and 0 places: 3 violations"]
+    nowhere = "in none of ready, scheduled, active and done"
+    assert lines[0] == f"{jobs[0]}  {nowhere}: the job stands in no place: it was accepted and is lost"
+    assert lines[2] == "and 1 more"
+    assert lines[3].startswith("looked at 3 jobs, 0 places and 1 events: 3 violations; keep a copy")
     assert await asyncio.to_thread(verify, scene, as_json=True) == 1
     told = json.loads(capsys.readouterr().out)
-    assert (told["examined"], told["violations"]) == ({"jobs": 3, "places": 0}, {"nowhere": 3})
-    assert told["found"][0] == {"violation": "nowhere", "job": str(jobs[0]), "places": []}
+    assert told["examined"] == {"jobs": 3, "places": 0, "events": 1}
+    assert told["violations"] == {"nowhere": 3}
+    first = {"violation": "nowhere", "job": str(jobs[0]), "evidence": nowhere, "run": None, "lease": None}
+    assert told["found"][0] == first

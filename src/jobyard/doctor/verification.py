@@ -1,4 +1,4 @@
-"""Tells every job that is not in exactly one place, while the database goes on working."""
+"""Tells every broken promise that the rows and the log of a database show, while it goes on working."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jobyard.doctor.patient import Patient
 from jobyard.process import FAILED, OK
-from jobyard.store import audit
+from jobyard.store import audit, audit_log
 from jobyard.store.audit import MEANING, Found
 
 SHOWN = 100
 """Violations told one by one; the others are counted."""
+
+WALKS = {"jobs": audit.jobs, "places": audit.places, "events": audit_log.events}
+GOOD = "each job is in exactly one place, and each attempt had one owner and one end"
+ADVICE = "keep a copy of the database, stop what else writes to its schema, and report them"
 
 
 async def verify(patient: Patient, as_json: bool) -> int:
@@ -30,7 +34,7 @@ class Report:
     """What was looked at and what was found. Only the first violations are kept, so memory stays flat."""
 
     def __init__(self) -> None:
-        self.examined = {"jobs": 0, "places": 0}
+        self.examined = dict.fromkeys(WALKS, 0)
         self.counts: Counter[str] = Counter()
         self.found: list[Found] = []
 
@@ -52,21 +56,21 @@ class Report:
         )
 
     def as_text(self) -> str:
-        lines = [f"{found.job}  {_where(found)}: {MEANING[found.violation]}" for found in self.found]
+        lines = [f"{_whose(found)}  {found.evidence}: {MEANING[found.violation]}" for found in self.found]
         if (more := self.counts.total() - len(self.found)) > 0:
             lines.append(f"and {more:,} more")
-        looked = f"{self.examined['jobs']:,} jobs and {self.examined['places']:,} places"
-        verdict = f"{self.counts.total():,} violations" if self.counts else "each job is in exactly one place"
+        counts = [f"{count:,} {what}" for what, count in self.examined.items()]
+        looked = f"{', '.join(counts[:-1])} and {counts[-1]}"
+        verdict = f"{self.counts.total():,} violations; {ADVICE}" if self.counts else GOOD
         return "\n".join([*lines, f"looked at {looked}: {verdict}"]) + "\n"
 
 
-def _where(found: Found) -> str:
-    return " and ".join(found.places) or "nowhere"
+def _whose(found: Found) -> str:
+    return f"{found.job} run {found.run}" if found.run else str(found.job)
 
 
 async def _read(patient: Patient) -> Report:
     report = Report()
-    walks = {"jobs": audit.jobs, "places": audit.places}
     with Progress(
         TextColumn("looking at {task.description}"),
         BarColumn(),
@@ -76,7 +80,7 @@ async def _read(patient: Patient) -> Report:
         transient=True,
         disable=not sys.stderr.isatty(),
     ) as progress:
-        for what, walk in walks.items():
+        for what, walk in WALKS.items():
             bar = progress.add_task(what, total=await audit.about_how_many(patient.connection, what))
             async with aclosing(walk(patient.connection)) as pages:
                 async for page in pages:

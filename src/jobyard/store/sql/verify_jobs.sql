@@ -1,9 +1,12 @@
--- Of the next $2 jobs above id $1: those that stand nowhere, or in two places at once. One statement is one snapshot,
--- in which a job that moves meanwhile is still in exactly one place.
+-- Of the next $2 jobs above id $1: those whose rows break a promise, whatever the log says. One statement is one
+-- snapshot, in which a job that moves meanwhile is still in exactly one place.
+-- `over`: the last run that ended. `lost`: that run was redriven, and the next one is nowhere. `reopened`: a completed
+-- run that another run followed. `twice`: a lease with two outcomes, or an attempt after the end of its run.
 WITH page AS MATERIALIZED (
     SELECT id FROM jobyard.job WHERE id > $1 ORDER BY id LIMIT $2
 ), found AS (
-    SELECT page.id, live.places, live.runs, over.run AS last_over
+    SELECT page.id, live.places, live.runs, over.run AS over, lost.run AS lost, reopened.run AS reopened,
+           twice.run AS twice, twice.lease
     FROM page
     CROSS JOIN LATERAL (
         SELECT array_agg(place) AS places, array_agg(run) AS runs FROM (
@@ -12,11 +15,32 @@ WITH page AS MATERIALIZED (
             UNION ALL SELECT 'active', run FROM jobyard.active WHERE job = page.id) p) live
     LEFT JOIN LATERAL (
         SELECT run FROM jobyard.done WHERE job = page.id ORDER BY run DESC LIMIT 1) over ON true
+    LEFT JOIN LATERAL (
+        SELECT run FROM jobyard.redrive
+        WHERE job = page.id AND run = over.run AND live.places IS NULL OFFSET 0) lost ON true
+    LEFT JOIN LATERAL (
+        SELECT run FROM jobyard.done
+        WHERE job = page.id AND status = 'completed' AND (run < over.run OR run < ANY (live.runs))
+        ORDER BY run LIMIT 1) reopened ON true
+    LEFT JOIN LATERAL (
+        SELECT ended.run, ended.lease FROM (
+            SELECT run, lease, 'attempt' AS place FROM jobyard.attempt WHERE job = page.id
+            UNION ALL SELECT run, lease, 'active' FROM jobyard.active WHERE job = page.id
+            UNION ALL SELECT run, lease, 'done' FROM jobyard.done WHERE job = page.id) ended
+        JOIN (
+            SELECT run, lease, 'done' AS place FROM jobyard.done WHERE job = page.id
+            UNION ALL SELECT run, lease, 'active' FROM jobyard.active WHERE job = page.id) last
+          ON (last.lease = ended.lease AND last.place <> ended.place)
+          OR (last.run = ended.run AND last.place = 'done' AND last.lease < ended.lease AND ended.place = 'attempt')
+        LIMIT 1) twice ON true
 )
 SELECT (SELECT count(*) FROM page) AS examined,
        (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS last,
-       (SELECT coalesce(json_agg(json_build_object('job', id, 'places', places, 'runs', runs, 'over', last_over)), '[]')
+       (SELECT coalesce(json_agg(json_build_object(
+                   'job', id, 'places', places, 'runs', runs, 'over', over, 'lost', lost, 'reopened', reopened,
+                   'twice', twice, 'lease', lease)), '[]')
         FROM found
-        WHERE (places IS NULL AND last_over IS NULL)
+        WHERE (places IS NULL AND over IS NULL)
            OR cardinality(places) > 1
-           OR last_over >= ANY (runs)) AS wrong;
+           OR over >= ANY (runs)
+           OR num_nonnulls(lost, reopened, twice) > 0) AS wrong;
