@@ -71,7 +71,10 @@ def doctor(as_json: Json = False) -> None:
 
 
 def verify(as_json: Json = False) -> None:
-    """Prove that each job is in exactly one place, also on a database at work.
+    """Prove that no job is lost and none ran twice in silence, also on a database at work.
+
+    Holds every job, place and row of the log against the others: each job is in exactly one place, each attempt had one
+    owner and one end, and what was final stayed.
 
     Looks at DATABASE_URL or, without it, at the PostgreSQL of `jobyard dev`. Changes nothing."""
     settings = read_settings()

@@ -5,7 +5,8 @@
 WITH page AS MATERIALIZED (
     SELECT id FROM jobyard.job WHERE id > $1 ORDER BY id LIMIT $2
 ), found AS (
-    SELECT page.id, live.places, live.runs, over.run AS over, lost.run AS lost, reopened.run AS reopened,
+    SELECT page.id, live.places, live.runs, over.run AS over, lost.run AS lost,
+           CASE WHEN over.completed < over.run OR over.completed < ANY (live.runs) THEN over.completed END AS reopened,
            twice.run AS twice, twice.lease
     FROM page
     CROSS JOIN LATERAL (
@@ -13,25 +14,21 @@ WITH page AS MATERIALIZED (
             SELECT 'ready' AS place, run FROM jobyard.ready WHERE job = page.id
             UNION ALL SELECT 'scheduled', run FROM jobyard.scheduled WHERE job = page.id
             UNION ALL SELECT 'active', run FROM jobyard.active WHERE job = page.id) p) live
-    LEFT JOIN LATERAL (
-        SELECT run FROM jobyard.done WHERE job = page.id ORDER BY run DESC LIMIT 1) over ON true
+    CROSS JOIN LATERAL (
+        SELECT max(run) AS run, min(run) FILTER (WHERE status = 'completed') AS completed
+        FROM jobyard.done WHERE job = page.id) over
     LEFT JOIN LATERAL (
         SELECT run FROM jobyard.redrive
         WHERE job = page.id AND run = over.run AND live.places IS NULL OFFSET 0) lost ON true
     LEFT JOIN LATERAL (
-        SELECT run FROM jobyard.done
-        WHERE job = page.id AND status = 'completed' AND (run < over.run OR run < ANY (live.runs))
-        ORDER BY run LIMIT 1) reopened ON true
-    LEFT JOIN LATERAL (
-        SELECT ended.run, ended.lease FROM (
-            SELECT run, lease, 'attempt' AS place FROM jobyard.attempt WHERE job = page.id
-            UNION ALL SELECT run, lease, 'active' FROM jobyard.active WHERE job = page.id
-            UNION ALL SELECT run, lease, 'done' FROM jobyard.done WHERE job = page.id) ended
-        JOIN (
-            SELECT run, lease, 'done' AS place FROM jobyard.done WHERE job = page.id
-            UNION ALL SELECT run, lease, 'active' FROM jobyard.active WHERE job = page.id) last
-          ON (last.lease = ended.lease AND last.place <> ended.place)
-          OR (last.run = ended.run AND last.place = 'done' AND last.lease < ended.lease AND ended.place = 'attempt')
+        SELECT run, lease FROM (
+            SELECT run, lease, place, count(*) OVER (PARTITION BY lease) AS outcomes,
+                   max(lease) FILTER (WHERE place = 'done') OVER (PARTITION BY run) AS ended
+            FROM (
+                SELECT run, lease, 'attempt' AS place FROM jobyard.attempt WHERE job = page.id
+                UNION ALL SELECT run, lease, 'active' FROM jobyard.active WHERE job = page.id
+                UNION ALL SELECT run, lease, 'done' FROM jobyard.done WHERE job = page.id) tries) t
+        WHERE lease IS NOT NULL AND (outcomes > 1 OR (place = 'attempt' AND lease > ended))
         LIMIT 1) twice ON true
 )
 SELECT (SELECT count(*) FROM page) AS examined,
