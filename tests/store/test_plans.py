@@ -35,7 +35,7 @@ WALKS = {
 }
 """Statements that walk a table in the order of an index, without a key to look for, until a LIMIT ends it."""
 
-COUNTS = {"sample_count"}
+COUNTS = {"sample_count", "verify_started"}
 """Statements that are there to read everything, once in a while and not under the hot settings."""
 
 Node = dict[str, Any]
