@@ -21,6 +21,7 @@ from reference import errors, http, python
 from jobyard.cli import app
 from jobyard.cli.endings import MEANINGS
 from jobyard.config import Settings
+from jobyard.store.audit import MEANING, Violation
 from jobyard.telemetry import LogEvent
 from jobyard.telemetry.instruments import ROLES
 from jobyard.telemetry.metrics import METRICS
@@ -186,6 +187,14 @@ def log_events() -> str:
     return "\n".join(rows)
 
 
+def violations() -> str:
+    """Everything that an audit can find, with its meaning."""
+    rows = ["| violation | meaning |", "| --- | --- |"]
+    return "\n".join(
+        [*rows, *(f"| `{it.value}` | {MEANING[it][0].upper()}{MEANING[it][1:]}. |" for it in Violation)]
+    )
+
+
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/explanation/architecture.md": {"layout": layout},
     "docs/reference/errors.md": {"problems": errors.problems, "reasons": errors.reasons},
@@ -196,6 +205,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
         "jobyard.testing": partial(python.names_of, "jobyard.testing"),
     },
     "docs/reference/settings.md": {"settings": settings},
+    "docs/reliability.md": {"violations": violations},
     "docs/reference/cli.md": {"exit codes": exit_codes, "commands": commands},
     "docs/reference/log-events.md": {"log events": log_events},
     "docs/reference/metrics.md": {"metrics": metrics},

@@ -190,7 +190,7 @@ async def test_violations_are_told_one_by_one_up_to_a_bound_and_then_counted(
     nowhere = "in none of ready, scheduled, active and done"
     assert lines[0] == f"{jobs[0]}  {nowhere}: the job stands in no place: it was accepted and is lost"
     assert lines[2] == "and 1 more"
-    assert lines[3].startswith("looked at 3 jobs, 0 places and 1 events: 3 violations; keep a copy")
+    assert lines[3].startswith("looked at 3 jobs, 0 places and 1 events: 3 violations; docs/reliability.md")
     assert await asyncio.to_thread(verify, scene, as_json=True) == 1
     told = json.loads(capsys.readouterr().out)
     assert told["examined"] == {"jobs": 3, "places": 0, "events": 1}

@@ -21,7 +21,7 @@ SHOWN = 100
 
 WALKS = {"jobs": audit.jobs, "places": audit.places, "events": audit_log.events}
 GOOD = "each job is in exactly one place, and each attempt had one owner and one end"
-ADVICE = "keep a copy of the database, stop what else writes to its schema, and report them"
+ADVICE = "docs/reliability.md says what to do"
 
 
 async def verify(patient: Patient, as_json: bool) -> int:
