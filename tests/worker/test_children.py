@@ -6,8 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -92,14 +90,6 @@ async def test_a_built_in_handler_runs_in_a_child_too(make: Make, tmp_path: Path
     bench = make(JOBYARD_HOME=str(tmp_path))
     result = await result_of(bench, "email", {"to": "ada@example.com"})
     assert Path(result["outbox"]).parent == tmp_path / "outbox"
-
-
-def test_a_child_loads_nothing_that_only_other_processes_need() -> None:
-    # A job waits for its start, and each one's memory counts.
-    theirs = ["aiosmtplib", "httpx", "starlette", "jobyard.main", "jobyard.store.upkeep", "jobyard.worker.pool"]
-    look = f"import sys, jobyard.child; print([name for name in {theirs} if name in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
-    assert found.stdout == "[]\n"
 
 
 async def test_a_child_knows_of_the_attempt_what_a_handler_may_know(make: Make) -> None:
