@@ -22,6 +22,8 @@ PYTEST := PYTHONPATH=tests $(PYTHON_IN_VENV) -m pytest $(STRICT)
 
 # pyright would otherwise look for a newer release of itself at each start.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+# Hundreds of processes start in a test run: without bytecode each would compile all of src anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

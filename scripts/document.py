@@ -52,6 +52,7 @@ PARTS = {
     "telemetry": "what Jobyard tells about itself: log events, metrics and spans",
     "config": "everything that can be set, read once and checked whole",
     "dev.py": "",
+    "loading.py": "",
     "main.py": "",
     "child.py": "",
     "doctor": "is the database fit, and does it keep the promises",

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import os
 import sys
-import traceback
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -19,27 +17,21 @@ from jobyard import telemetry
 from jobyard.bus.postgres import PostgresBus
 from jobyard.clock import SystemClock
 from jobyard.config import Settings, without_password
-from jobyard.dev import Dev
 from jobyard.domain.errors import DatabaseUnavailable
-from jobyard.handlers.email import Mailer
-from jobyard.handlers.http import Caller
 from jobyard.health import Pages, health_server
 from jobyard.key import Key
+from jobyard.loading import load_handlers, mailer_of
 from jobyard.maintain import maintainer as maintaining
-from jobyard.outgoing import Client
-from jobyard.process import FAILED, OK, StartError, run_process, until_stopped
+from jobyard.process import OK, StartError, run_process, until_stopped
 from jobyard.store import migrate as migrating
 from jobyard.store.database import GONE, connect, open_pool, show_pool, why
 from jobyard.store.lanes import Lanes
 from jobyard.telemetry import LogEvent, metrics, traces
 from jobyard.telemetry.instruments import MAINTAIN, WORKER
 from jobyard.worker import pool as working
-from jobyard.worker.child import Child, prepare
 from jobyard.worker.children import ChildOptions, Children
-from jobyard.worker.handlers import HandlerError, Handlers, registered
 from jobyard.worker.heartbeat import Heartbeat
 from jobyard.worker.link import HandlerDatabase
-from jobyard.worker.messages import Unfit
 
 OWN_CONNECTIONS = 2
 """Of a worker beside its pool: the heartbeat's and the listener's."""
@@ -67,6 +59,8 @@ def migrate(settings: Settings, *, as_json: bool = False) -> int:
 
 def dev(settings: Settings) -> int:
     """Everything on this machine, with an embedded PostgreSQL unless DATABASE_URL names another."""
+    from jobyard.dev import Dev  # it alone needs an HTTP client and a console
+
     return _run(settings, lambda stop: Dev(settings).run(stop))
 
 
@@ -104,7 +98,7 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
     url = _direct(settings)
     connections = working.CONNECTIONS + OWN_CONNECTIONS + settings.handler_connections
     await require_current_schema(url, connections=connections)
-    mailer = _mailer(settings)
+    mailer = mailer_of(settings)
     handlers = load_handlers(settings, mailer)
     telemetry.hear_python_logging(settings.log_level)
     pool = await open_pool(url, size=working.CONNECTIONS, hot=True, name="jobyard worker")
@@ -146,29 +140,6 @@ def child_options(settings: Settings) -> ChildOptions:
     return ChildOptions(
         [sys.executable, "-m", "jobyard.child"], environment, str(Path.cwd()), settings.child_jobs
     )
-
-
-def child(settings: Settings) -> int:
-    """Run attempts for the worker that has started this process, one at a time, until it closes the line."""
-    line = prepare()
-    telemetry.configure_logging(settings.log, settings.log_level, settings.secrets)
-    try:
-        handlers = load_handlers(settings, _mailer(settings))
-    except StartError as fault:
-        line.send(Unfit(str(fault)))
-        return FAILED
-    telemetry.hear_python_logging(settings.log_level)
-    url = settings.direct_url
-    database = None if url is None else HandlerDatabase(url, 1, settings.max_payload_bytes)
-    Child(line, handlers, settings.max_payload_bytes, database).run()
-    return OK
-
-
-def _mailer(settings: Settings) -> Mailer:
-    try:
-        return Mailer(settings.smtp_url, settings.smtp_from, settings.home / "outbox")
-    except ValueError as fault:
-        raise StartError(f"JOBYARD_SMTP_URL or JOBYARD_SMTP_FROM cannot be used: {fault}") from fault
 
 
 async def _maintain(settings: Settings, stop: asyncio.Event) -> int:
@@ -236,38 +207,6 @@ async def _health(settings: Settings, pages: Pages) -> AsyncGenerator[None]:
                 "set JOBYARD_HEALTH_PORT to a free port"
             ) from taken
         yield
-
-
-def load_handlers(settings: Settings, mailer: Mailer) -> Handlers:
-    """The user's handlers, and the built-in ones for the types he has none for."""
-    if settings.app:
-        try:
-            import_handlers(settings.app)
-        except StartError as fault:
-            raise StartError(f"JOBYARD_APP: {fault}") from fault
-    built_in = Handlers()
-    built_in.add("email", mailer.send)
-    built_in.add("http", Caller(Client(settings.outbound_allow), settings.max_payload_bytes).call)
-    return registered.merged(built_in)
-
-
-def import_handlers(module: str) -> None:
-    """Import the user's own module. Raises StartError, which does not say where the module was named."""
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError as missing:
-        raise StartError(
-            f"there is no module {missing.name!r}; give one that can be imported from {Path.cwd()}"
-        ) from missing
-    except HandlerError as fault:
-        raise StartError(str(fault)) from fault
-    except Exception as fault:
-        # Whatever it raised, with the line it was raised at.
-        where = traceback.extract_tb(fault.__traceback__)[-1]
-        raise StartError(
-            f"importing {module!r} failed: {type(fault).__name__}: {fault} ({where.filename}:{where.lineno})"
-        ) from fault
 
 
 async def require_current_schema(url: str, *, connections: int) -> None:

@@ -26,7 +26,7 @@ from worker.yard import Bench, benches, until
 
 HERE = str(Path(__file__).parent)
 OPTIONS = replace(child_options(Settings(app="child_jobs")), folder=HERE)
-TYPES = ("do", "do async", "block", "block async", "stubborn", "helped", "about")
+TYPES = ("do", "do async", "block", "block async", "stubborn", "helped", "about", "email")
 ANSWERED_HERE = "answered in the worker's own process"
 
 Make = Callable[..., Bench]
@@ -84,6 +84,12 @@ async def test_a_process_handler_runs_in_the_main_thread_of_another_process(make
     assert await result_of(bench, kind, ["where", None]) is True
     assert await result_of(bench, kind, ["echo", {"a": [1, "ü", None]}]) == {"a": [1, "ü", None]}
     assert await result_of(bench, kind, ["pid", None]) == pid, "a child is used again"
+
+
+async def test_a_built_in_handler_runs_in_a_child_too(make: Make, tmp_path: Path) -> None:
+    bench = make(JOBYARD_HOME=str(tmp_path))
+    result = await result_of(bench, "email", {"to": "ada@example.com"})
+    assert Path(result["outbox"]).parent == tmp_path / "outbox"
 
 
 async def test_a_child_knows_of_the_attempt_what_a_handler_may_know(make: Make) -> None:

@@ -22,7 +22,7 @@ from jobyard.client import Client
 from jobyard.client.shapes import JobOptions
 from jobyard.config import Settings
 from jobyard.handlers.email import Mailer
-from jobyard.main import import_handlers, load_handlers
+from jobyard.loading import import_handlers, load_handlers
 from jobyard.process import StartError
 from jobyard.testing.database import DatabaseRefused, running_server
 from jobyard.testing.jobs import Job

@@ -24,7 +24,7 @@ from jobyard import telemetry
 from jobyard.domain.lifecycle import Failed, Outcome
 from jobyard.store.dispatch import Claimed
 from jobyard.worker import attempt
-from jobyard.worker.handlers import Handlers
+from jobyard.worker.handlers import Handler
 from jobyard.worker.link import HandlerDatabase, Link, Told
 from jobyard.worker.messages import (
     LENGTH_BYTES,
@@ -95,10 +95,14 @@ class Child:
     """Runs attempts until the worker closes the line."""
 
     def __init__(
-        self, line: Line, handlers: Handlers, max_result_bytes: int, database: HandlerDatabase | None
+        self,
+        line: Line,
+        find: Callable[[str], Handler],
+        max_result_bytes: int,
+        database: HandlerDatabase | None,
     ) -> None:
         self._line = line
-        self._handlers = handlers
+        self._find = find
         self._database = database
         self._max_result_bytes = max_result_bytes
         self._attempts: queue.SimpleQueue[Claimed | None] = queue.SimpleQueue()
@@ -128,7 +132,7 @@ class Child:
         context = self._context.copy()
         context.run(telemetry.about, claimed)
         try:
-            if self._handlers.get(claimed.type).is_async:
+            if self._find(claimed.type).is_async:
                 return self._loop.run(self._awaited(claimed), context=context)
             return context.run(self._called, claimed)
         except BaseException as error:
@@ -139,7 +143,7 @@ class Child:
         if self._is_told and self._task:
             self._task.cancel()
         return await attempt.awaited(
-            self._handlers.get(claimed.type), claimed, self._link_of(claimed), self._max_result_bytes
+            self._find(claimed.type), claimed, self._link_of(claimed), self._max_result_bytes
         )
 
     def _called(self, claimed: Claimed) -> Outcome:
@@ -148,7 +152,7 @@ class Child:
             if self._is_told:
                 raise ToldToStop
             return attempt.called(
-                self._handlers.get(claimed.type), claimed, self._link_of(claimed), self._max_result_bytes
+                self._find(claimed.type), claimed, self._link_of(claimed), self._max_result_bytes
             )
         finally:
             self._may_raise = False
@@ -157,7 +161,7 @@ class Child:
         def tell(told: Told) -> None:
             self._line.send(Said(claimed.lease, told))
 
-        block = self._block_beside if self._handlers.get(claimed.type).is_async else self._block_alone
+        block = self._block_beside if self._find(claimed.type).is_async else self._block_alone
         return lambda: Link(claimed, self._database, tell, lambda: self._told == claimed.lease, block)
 
     def _block_beside(self, work: Coroutine[Any, Any, R]) -> R:

@@ -67,6 +67,9 @@ class Handlers:
     def get(self, type: str) -> Handler:
         return self._by_type[type]
 
+    def __contains__(self, type: str) -> bool:
+        return type in self._by_type
+
     def types(self) -> list[str]:
         return sorted(self._by_type)
 
