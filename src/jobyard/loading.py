@@ -59,15 +59,26 @@ def import_handlers(module: str) -> None:
     sys.path.insert(0, str(Path.cwd()))
     try:
         importlib.import_module(module)
-    except ModuleNotFoundError as missing:
-        raise StartError(
-            f"there is no module {missing.name!r}; give one that can be imported from {Path.cwd()}"
-        ) from missing
     except HandlerError as fault:
         raise StartError(str(fault)) from fault
-    except Exception as fault:
-        # Whatever it raised, with the line it was raised at.
-        where = traceback.extract_tb(fault.__traceback__)[-1]
+    except Exception as fault:  # whatever the user's code raised
+        if (
+            isinstance(fault, ModuleNotFoundError)
+            and fault.name
+            and f"{module}.".startswith(f"{fault.name}.")
+        ):
+            raise StartError(_no_module(module, fault.name)) from fault
         raise StartError(
-            f"importing {module!r} failed: {type(fault).__name__}: {fault} ({where.filename}:{where.lineno})"
+            f"importing {module!r} failed: {type(fault).__name__}: {fault}{_where(fault)}"
         ) from fault
+
+
+def _no_module(asked: str, missing: str) -> str:
+    advice = f"; give its name without the end: {asked[:-3]!r}" if asked.endswith(".py") else ""
+    return f"there is no module {missing!r}{advice or f'; give one that can be imported from {Path.cwd()}'}"
+
+
+def _where(fault: Exception) -> str:
+    """The line of the user's code that raised it; a syntax error says its own."""
+    lines = [it for it in traceback.extract_tb(fault.__traceback__) if not it.filename.startswith("<frozen ")]
+    return "" if isinstance(fault, SyntaxError) else f" ({lines[-1].filename}:{lines[-1].lineno})"

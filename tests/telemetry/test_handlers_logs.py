@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import warnings
+from pathlib import Path
 
 import httpx
 import pytest
 import structlog
 
-from jobyard import telemetry
+from jobyard import Retry, telemetry
 from jobyard.api.server import Server
 from jobyard.config import Settings
 from jobyard.telemetry import LogEvent, logs
@@ -99,10 +100,24 @@ async def test_debug_tells_of_every_attempt_and_info_of_failures_alone(make_benc
             "default",
             1,
         )
+        assert told["at"] == f"{Path(__file__).name}:{fails.__code__.co_firstlineno + 1}"
         assert "secret" not in log.getvalue(), "an error's message may quote the payload"
         if level == "debug":
             assert log.facts[1]["trace_id"] == TRACE.split("-")[1]
             assert log.facts[1]["seconds"] >= 0
+
+
+async def test_a_handler_that_asks_for_another_try_is_no_failure(make_bench: MakeBench) -> None:
+    async def polls() -> Retry:
+        return Retry(after=7)
+
+    with logged(level="info") as log:
+        bench = make_bench({"t": polls})
+        await bench.change_of(bench.start())
+        await bench.change_of(bench.start(attempt=5))
+    first, last = log.facts
+    assert (first["event"], first["level"], first["retry_in"]) == ("attempt.put_off", "info", 7)
+    assert (last["event"], last["level"], last["cause"]) == ("attempt.failed", "warning", "exhausted")
 
 
 def test_whoever_configures_logging_himself_is_left_alone() -> None:
@@ -184,6 +199,5 @@ async def test_what_the_http_server_has_to_say_comes_out_in_the_same_stream() ->
             assert (await client.get(f"http://127.0.0.1:{settings.port}/")).status_code == 500
         stop.set()
         await serving
-    (said,) = log.named("app.log")
-    assert said["logger"] == "uvicorn.error"
+    (said,) = [it for it in log.named("app.log") if it["logger"] == "uvicorn.error"]
     assert "RuntimeError: boom" in said["exception"]

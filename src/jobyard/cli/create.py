@@ -132,7 +132,7 @@ def _create_one(
         _tell_created(created.id, created.status, as_json=as_json)
         return
     body = client.get_json(created.id, wait)
-    show(body, as_json=as_json)
+    show(client, body, as_json=as_json)
     raise typer.Exit(judge(body, wait))
 
 

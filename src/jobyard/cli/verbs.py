@@ -19,7 +19,7 @@ def cancel(job_id: JobId, as_json: Json = False) -> None:
     """End a job that waits; ask the handler of one that runs to end."""
     with connect(retry_seconds=0) as client, checking_id():
         body = client.cancel_json(job_id)
-    show(body, as_json=as_json)
+        show(client, body, as_json=as_json)
     job = msgspec.json.decode(body, type=_Asked)
     if job.status == "processing" and job.cancel_requested:
         complain(f"it runs and was asked to end; what becomes of it: jobyard watch {job_id}")
@@ -29,4 +29,4 @@ def retry(job_id: JobId, as_json: Json = False) -> None:
     """Run a failed job again, with all its tries."""
     with connect(retry_seconds=0) as client, checking_id():
         body = client.retry_json(job_id)
-    show(body, as_json=as_json)
+        show(client, body, as_json=as_json)

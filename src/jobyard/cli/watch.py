@@ -30,6 +30,7 @@ from jobyard.cli.options import (
 from jobyard.cli.outage import Outage
 from jobyard.cli.sentence import change
 from jobyard.cli.terminal import complain, say, say_json
+from jobyard.cli.waiting import warn_if_nobody_runs
 
 if TYPE_CHECKING:
     from jobyard.client import Client, Job, JobFilters, Stream
@@ -73,6 +74,9 @@ def watch(
 def _watch_job(client: Client, job_id: str, outage: Outage, *, as_json: bool, is_live: bool) -> Job:
     with checking_id():
         changes = client.watch(job_id)
+        if not as_json:
+            job = client.get(job_id)
+            warn_if_nobody_runs(client, job.status, job.type)
     if is_live:
         from jobyard.cli.live import show_job
 

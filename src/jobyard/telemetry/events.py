@@ -116,7 +116,7 @@ class LogEvent(StrEnum):
     ATTEMPT_FAILED = (
         "attempt.failed",
         "warning",
-        "An attempt ended without success. `error` is the type of the error: its message may quote the payload, so it is "
+        "An attempt ended without success. `error` is the type of the error, `at` the line that raised it; its message may quote the payload, so it is "
         "kept with the job (`jobyard get`) and not logged.",
         "job",
         "attempt",
@@ -124,8 +124,20 @@ class LogEvent(StrEnum):
         "queue",
         "trace_id",
         "error",
+        "at",
         "cause",
         "becomes",
+        "retry_in",
+    )
+    ATTEMPT_PUT_OFF = (
+        "attempt.put_off",
+        "info",
+        "A handler returned `Retry`: it wants to be called again, in `retry_in` seconds.",
+        "job",
+        "attempt",
+        "type",
+        "queue",
+        "trace_id",
         "retry_in",
     )
     REPORT_REFUSED = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
@@ -104,6 +105,15 @@ def describe(error: BaseException) -> Mapping[str, Any]:
         "message": bounded(printed(error), MAX_ERROR_MESSAGE_BYTES),
         "traceback": bounded(_traceback(error), MAX_TRACEBACK_BYTES),
     }
+
+
+_LINE = re.compile(r'^  File "(?:.*[/\\\\])?([^"/\\\\]+)", line (\d+)', re.MULTILINE)
+
+
+def raised_at(error: Mapping[str, Any]) -> str | None:
+    """File and line of the innermost frame of an error as it is kept; None where it has none."""
+    frames = _LINE.findall(error.get("traceback") or "")
+    return ":".join(frames[-1]) if frames else None
 
 
 def _traceback(error: BaseException) -> str:

@@ -60,7 +60,7 @@ class Handlers:
     def add(self, type: str, function: Function, *, process: bool = False) -> None:
         if type in self._by_type:
             raise HandlerError(
-                f"two handlers for type {type!r}: {self._by_type[type].function} and {function}"
+                f"two handlers for type {type!r}: {_place(self._by_type[type].function)} and {_place(function)}"
             )
         self._by_type[type] = read_signature(type, function, process=process)
 
@@ -103,6 +103,14 @@ def handler(type: str, *, process: bool = False) -> Callable[[F], F]:
         return function
 
     return bind
+
+
+def _place(function: Function) -> str:
+    """Its name and where it stands, as editors and terminals make links of it."""
+    try:
+        return f"{function.__qualname__} ({inspect.getsourcefile(function)}:{inspect.getsourcelines(function)[1]})"
+    except (AttributeError, OSError, TypeError):  # an object that can be called, or code without a file
+        return repr(function)
 
 
 def read_signature(type: str, function: Function, *, process: bool = False) -> Handler:

@@ -22,6 +22,7 @@ from jobyard.domain.lifecycle import (
     Crashed,
     Failed,
     Outcome,
+    Retry,
     Succeeded,
     TimedOut,
 )
@@ -320,7 +321,9 @@ class Runner:
             change = lifecycle.settle(claimed.standing(lane.suspect), outcome, random.random())
             if isinstance(outcome, TimedOut):
                 metrics.timed_out(claimed.queue, claimed.type)
-            if self._of_jobs:
+            if self._of_jobs and isinstance(outcome, Retry) and change.run_in is not None:
+                _tell_wish(claimed, change.run_in)
+            elif self._of_jobs:
                 _tell_failure(claimed, change)
         return Ending(claimed.job, claimed.lease, lane.key, change, ran, running.committed is not None)
 
@@ -345,11 +348,16 @@ def _tell_completion(claimed: Claimed, ran: float) -> None:
     telemetry.debug(LogEvent.ATTEMPT_COMPLETED, **telemetry.facts_of(claimed), seconds=round(ran, 6))
 
 
+def _tell_wish(claimed: Claimed, retry_in: float) -> None:
+    telemetry.info(LogEvent.ATTEMPT_PUT_OFF, **telemetry.facts_of(claimed), retry_in=round(retry_in, 3))
+
+
 def _tell_failure(claimed: Claimed, change: Change) -> None:
     telemetry.warning(
         LogEvent.ATTEMPT_FAILED,
         **telemetry.facts_of(claimed),
         error=(change.error or {}).get("type"),
+        at=attempt.raised_at(change.error or {}),
         cause=change.cause.value,
         becomes=change.status.value,
         retry_in=None if change.run_in is None else round(change.run_in, 3),

@@ -115,7 +115,8 @@ def test_workers_are_told_with_what_they_run_and_those_that_are_gone(yard: Yard,
 @pytest.mark.parametrize(
     ("command", "hint"), [("queues", "the first job makes it"), ("workers", "jobyard worker")]
 )
-def test_nothing_to_show_is_no_failure_and_leads_on(run: Run, command: str, hint: str) -> None:
+def test_nothing_to_show_is_no_failure_and_leads_on(yard: Yard, run: Run, command: str, hint: str) -> None:
+    yard.rows.clear()
     result = run(command)
     assert (result.exit_code, result.stdout) == (0, "")
     assert hint in result.stderr

@@ -49,6 +49,19 @@ def test_a_job_that_completes_is_exit_0(yard: Yard, run: Run) -> None:
     assert "completed" in result.stdout
 
 
+def test_a_job_that_nobody_could_run_is_told(yard: Yard, run: Run) -> None:
+    nobody = "no worker runs type 'repot'"
+    job_id = yard.add({"type": "repot"})
+    assert nobody in run("watch", job_id).stderr
+    yard.jobs[job_id]["status"] = "pending"
+    assert nobody in run("get", job_id).stderr
+    assert nobody not in run("get", job_id, "--json").stderr, "programs look at stdout alone"
+    yard.rows["workers"][0]["types"] = ["repot"]
+    assert nobody not in run("get", job_id).stderr
+    yard.rows["workers"][0]["alive"] = False
+    assert nobody in run("get", job_id).stderr
+
+
 def test_json_is_the_whole_job_at_each_change(yard: Yard, run: Run) -> None:
     job_id = yard.add({"type": "email", "payload": EVIL, "status": "processing"})
     yard.changes.append({"status": "failed"})

@@ -63,6 +63,10 @@ def problem(
     return JSONResponse(body, status, headers, "application/problem+json")
 
 
+def a_worker() -> dict[str, Any]:
+    return {"id": "1", "name": "w", "alive": True, "types": ["email"]}
+
+
 def busy(retry_after: str | None = "0") -> Response:
     headers = {} if retry_after is None else {"Retry-After": retry_after}
     return problem(503, "overloaded", headers=headers)
@@ -80,7 +84,7 @@ class Yard:
     instead: deque[Response] = field(default_factory=deque)
     after: deque[Response] = field(default_factory=deque)
     always: Response | None = None
-    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {"workers": [a_worker()]})
     max_bulk_bytes: int = 16 << 20
     stats: dict[str, Any] = field(default_factory=dict)
     changes: deque[dict[str, Any]] = field(default_factory=deque)
