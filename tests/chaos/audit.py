@@ -60,7 +60,7 @@ WITH starts AS (SELECT DISTINCT ON (once) * FROM chaos.start ORDER BY once),
 again AS (
     SELECT job, lag(lease) OVER job AS before, lag(pid) OVER job AS pid, lag(parent) OVER job AS parent
     FROM starts WINDOW job AS (PARTITION BY job ORDER BY lease))
-SELECT coalesce(a.outcome, 'unknown') AS cause, coalesce(f.kind, 'no fault of ours') AS after, count(*)
+SELECT CASE a.outcome WHEN 'retry' THEN 'retry after ' || (a.error->>'type') ELSE coalesce(a.outcome, 'unknown') END AS cause, coalesce(f.kind, 'no fault of ours') AS after, count(*)
 FROM again LEFT JOIN jobyard.attempt a ON a.job = again.job AND a.lease = again.before
 LEFT JOIN LATERAL (
     SELECT kind FROM chaos.fault f

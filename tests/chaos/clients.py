@@ -20,14 +20,14 @@ BACKOFF = {"baseSeconds": 0.2, "capSeconds": 2}
 TRANSIENT_CODES = ("database_unavailable", "overloaded")
 
 KINDS: Sequence[tuple[int, dict[str, Any]]] = (
-    (760, {"type": "coroutine"}),
+    (770, {"type": "coroutine"}),
     (100, {"type": "thread"}),
     (12, {"type": "child"}),
     (80, {"type": "payment"}),
     (8, {"type": "payment", "payload": {"seconds": 0.3}}),
-    (12, {"type": "coroutine", "payload": {"seconds": 2.5}}),
-    (6, {"type": "thread", "payload": {"seconds": 2.5}}),
-    (4, {"type": "child", "payload": {"seconds": 1}}),
+    (6, {"type": "coroutine", "payload": {"seconds": 1.2}}),
+    (3, {"type": "thread", "payload": {"seconds": 1.2}}),
+    (3, {"type": "child", "payload": {"seconds": 1}}),
     (6, {"type": "coroutine", "payload": {"fails": 2}}),
     (4, {"type": "payment", "payload": {"fails": 1}}),
     (3, {"type": "coroutine", "payload": {"fails": 99}, "maxAttempts": 2}),
@@ -155,5 +155,5 @@ class Clients:
     def _job(self, number: int, **more: Any) -> bytes:
         weights, kinds = zip(*KINDS, strict=True)
         (kind,) = self._random.choices(kinds, weights)
-        options = {"maxAttempts": 20, "timeoutSeconds": 60, "backoff": BACKOFF} | kind | more
+        options = {"maxAttempts": 20, "timeoutSeconds": 30, "backoff": BACKOFF} | kind | more
         return json.dumps(options | {"payload": {"number": number} | kind.get("payload", {})}).encode()

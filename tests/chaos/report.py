@@ -8,7 +8,7 @@ from typing import Any
 
 from chaos.audit import Audit
 
-INTENDED = "retry"
+INTENDED = "retry after NotYet"
 """The cause of second starts that handlers ask for by failing."""
 
 
@@ -80,7 +80,7 @@ class Report:
             f"  second starts per million   {sum(again.values()):>10,.0f}   "
             + ", ".join(f"{cause} {count:,.0f}" for cause, count in again.items()),
             *(
-                f"    {cause:<8} after {after:<24} {count:>7,}"
+                f"    {cause + ', ' + after:<50} {count:>7,}"
                 for cause, after, count in self.audit.second_starts
                 if cause != INTENDED
             ),

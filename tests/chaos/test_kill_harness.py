@@ -40,9 +40,9 @@ def test_under_half_an_hour_of_faults_none_of_a_million_jobs_is_lost(record_prop
         per_second=1.1 * jobs / seconds,
         bulk_jobs=250,
         bulk=2,
-        fault_every_seconds=5,
+        fault_every_seconds=8,
         lease_seconds=3,
-        concurrency=16,
+        concurrency=12,
         durable=True,
     )
     require_no_violation(plan, record_property)
