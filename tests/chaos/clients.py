@@ -20,11 +20,11 @@ BACKOFF = {"baseSeconds": 0.2, "capSeconds": 2}
 TRANSIENT_CODES = ("database_unavailable", "overloaded")
 
 KINDS: Sequence[tuple[int, dict[str, Any]]] = (
-    (770, {"type": "coroutine"}),
+    (768, {"type": "coroutine"}),
     (100, {"type": "thread"}),
     (12, {"type": "child"}),
-    (80, {"type": "payment"}),
-    (8, {"type": "payment", "payload": {"seconds": 0.3}}),
+    (65, {"type": "payment"}),
+    (25, {"type": "payment", "payload": {"seconds": 0.3}}),
     (6, {"type": "coroutine", "payload": {"seconds": 1.2}}),
     (3, {"type": "thread", "payload": {"seconds": 1.2}}),
     (3, {"type": "child", "payload": {"seconds": 1}}),
