@@ -20,13 +20,13 @@ BACKOFF = {"baseSeconds": 0.2, "capSeconds": 2}
 TRANSIENT_CODES = ("database_unavailable", "overloaded")
 
 KINDS: Sequence[tuple[int, dict[str, Any]]] = (
-    (768, {"type": "coroutine"}),
+    (771, {"type": "coroutine"}),
     (100, {"type": "thread"}),
     (12, {"type": "child"}),
-    (65, {"type": "payment"}),
-    (25, {"type": "payment", "payload": {"seconds": 0.3}}),
-    (6, {"type": "coroutine", "payload": {"seconds": 1.2}}),
-    (3, {"type": "thread", "payload": {"seconds": 1.2}}),
+    (75, {"type": "payment"}),
+    (15, {"type": "payment", "payload": {"seconds": 0.3}}),
+    (4, {"type": "coroutine", "payload": {"seconds": 1.2}}),
+    (2, {"type": "thread", "payload": {"seconds": 1.2}}),
     (3, {"type": "child", "payload": {"seconds": 1}}),
     (6, {"type": "coroutine", "payload": {"fails": 2}}),
     (4, {"type": "payment", "payload": {"fails": 1}}),

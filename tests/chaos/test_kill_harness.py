@@ -42,7 +42,7 @@ def test_under_half_an_hour_of_faults_none_of_a_million_jobs_is_lost(record_prop
         bulk=2,
         fault_every_seconds=8,
         lease_seconds=3,
-        concurrency=12,
+        concurrency=16,
         durable=True,
     )
     require_no_violation(plan, record_property)
