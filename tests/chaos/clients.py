@@ -20,7 +20,7 @@ BACKOFF = {"baseSeconds": 0.2, "capSeconds": 2}
 TRANSIENT_CODES = ("database_unavailable", "overloaded")
 
 KINDS: Sequence[tuple[int, dict[str, Any]]] = (
-    (771, {"type": "coroutine"}),
+    (773, {"type": "coroutine"}),
     (100, {"type": "thread"}),
     (12, {"type": "child"}),
     (75, {"type": "payment"}),
