@@ -110,3 +110,12 @@ async def pool(database: str) -> AsyncIterator[db.Pool]:
     opened = await db.open_pool(database, size=8, hot=True, name="test")
     yield opened
     await opened.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests measured and tell in a `report` property, which a passed test could not else do."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, text in getattr(report, "user_properties", ()):
+                if name == "report" and report.when == "call":
+                    terminalreporter.write_line(str(text))
