@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
@@ -14,19 +13,22 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from jobyard.client.bulk import Outcome, create_each
+from jobyard.client.dead_letters import deal, together
 from jobyard.client.errors import ApiError, NotJobyard
 from jobyard.client.shapes import (
     Attempt,
     Created,
+    DeadLetterFilters,
+    DeadLettersMeant,
+    Dealt,
     Event,
-    Fault,
     Job,
     JobFilters,
     JobOptions,
+    LogLine,
     Page,
-    Problem,
     Queue,
-    Refused,
     Stats,
     Worker,
 )
@@ -40,13 +42,11 @@ from jobyard.client.transport import (
     Transport,
     is_header_text,
 )
-from jobyard.client.wire import Batch, batches, bulk_body, bulk_item, camel_case, encode
+from jobyard.client.wire import camel_case, encode
 
 T = TypeVar("T")
 # Named here because inside the class `list` is the call.
-Outcomes = list[Created | Refused]
-
-_PLACE_IN_BULK = re.compile(r"^/jobs/\d+(?=/|$)")
+Outcomes = list[Outcome]
 
 FINAL_STATUSES = ("completed", "failed")
 LONGEST_WAIT_SECONDS = 60
@@ -54,32 +54,6 @@ EARLY_ANSWER_PAUSE_SECONDS = 0.2
 WATCH_SECONDS = 1
 """How long a server may keep a watcher whose job is not final: a change on the way there is seen no later."""
 NO_PARAMETERS: Mapping[str, str] = {}
-# The body as a whole was refused, so the fault of one item may stand for all.
-WHOLE_BODY_REFUSALS = (400, 413, 422)
-
-
-class _BulkItem(msgspec.Struct):
-    id: str | None = None
-    status: str | None = None
-    problem: Problem | None = None
-
-    def outcome(self) -> Created | Refused:
-        if self.id is not None and self.status is not None:
-            return Created(id=self.id, status=self.status)
-        if self.problem is None:
-            return Refused(problem=Problem(code="unknown", title="The server gave no reason."))
-        return Refused(
-            problem=msgspec.structs.replace(self.problem, errors=list(map(_of_item, self.problem.errors)))
-        )
-
-
-def _of_item(fault: Fault) -> Fault:
-    """The pointer within the item: its place in a request of the client's own making says nothing to the caller."""
-    return Fault(pointer=_PLACE_IN_BULK.sub("", fault.pointer), detail=fault.detail)
-
-
-class _BulkAnswer(msgspec.Struct):
-    items: list[_BulkItem]
 
 
 class _Status(msgspec.Struct):
@@ -153,13 +127,11 @@ class Client:
 
     def create_each(
         self, jobs: Iterable[Mapping[str, Any]], *, traceparent: str | None = None
-    ) -> Iterator[Created | Refused]:
+    ) -> Iterator[Outcome]:
         """Many jobs, streamed: takes as many as fill a request (1,000 jobs, 16 MiB), sends it, gives the outcomes
         in order, and goes on. A job is a whole body as the API takes it, e.g. `{"type": "email", "payload": {},
         "maxAttempts": 3, "idempotencyKey": "order-17"}`. `traceparent` as in `create`, for all of them."""
-        headers = _json_headers(None, traceparent)
-        for batch in batches(map(bulk_item, jobs)):
-            yield from self._create_batch(batch, headers)
+        yield from create_each(self._transport, jobs, _json_headers(None, traceparent))
 
     def get(self, job_id: str, wait: float | None = None) -> Job:
         """A job; with `wait`, as soon as it is completed or failed, or as it is after that many seconds."""
@@ -201,6 +173,11 @@ class Client:
         path = _job_path(job_id)
         return self._stream(lambda: self._items(f"{path}/events"), Event)
 
+    def log(self, job_id: str) -> Stream[LogLine]:
+        """The lines that the attempts of a job wrote, oldest first."""
+        path = _job_path(job_id)
+        return self._stream(lambda: self._items(f"{path}/log"), LogLine)
+
     def list(self, **filters: Unpack[JobFilters]) -> Page:
         """One page of jobs, newest first."""
         response = self._transport.send("GET", "/api/jobs", repeatable=True, params=_query(filters))
@@ -209,6 +186,48 @@ class Client:
     def list_each(self, **filters: Unpack[JobFilters]) -> Stream[Job]:
         """All jobs that fit, newest first; a page is fetched when the one before it is used up."""
         return self._stream(lambda: self._items("/api/jobs", _query(filters)), Job)
+
+    def dead_letters(self, **filters: Unpack[DeadLetterFilters]) -> Stream[Job]:
+        """The jobs that failed for good and wait for a person, newest first."""
+        return self._stream(lambda: self._items("/api/dead-letters", _query(filters)), Job)
+
+    def redrive(
+        self,
+        meant: DeadLettersMeant,
+        *,
+        limit: int | None = None,
+        rate: float | None = None,
+        dry_run: bool = False,
+    ) -> Dealt:
+        """Run dead letters again, oldest first, each with all its tries: those that fit all of `meant` (`{}`: every
+        one), at most `limit` of them, `rate` a second (0.001 to 10,000) instead of all at once. With `dry_run`
+        nothing happens, and the answer says which it would be."""
+        return together(self.redrive_each(meant, limit=limit, rate=rate, dry_run=dry_run))
+
+    def redrive_each(
+        self,
+        meant: DeadLettersMeant,
+        *,
+        limit: int | None = None,
+        rate: float | None = None,
+        dry_run: bool = False,
+    ) -> Stream[Dealt]:
+        """Like `redrive`, as the server does it, at most 1,000 at a time. Nothing happens until it is iterated."""
+        asked = {"filter": camel_case(meant), "dryRun": dry_run} | ({} if rate is None else {"rate": rate})
+        return self._stream(
+            lambda: deal(self._transport, "POST", "/api/dead-letters/redrive", asked, limit), Dealt
+        )
+
+    def purge(self, meant: DeadLettersMeant, *, limit: int | None = None, dry_run: bool = False) -> Dealt:
+        """Delete dead letters for good, with all that is kept of them. What is meant, and the rest, as in `redrive`."""
+        return together(self.purge_each(meant, limit=limit, dry_run=dry_run))
+
+    def purge_each(
+        self, meant: DeadLettersMeant, *, limit: int | None = None, dry_run: bool = False
+    ) -> Stream[Dealt]:
+        """Like `purge`, as the server does it, at most 1,000 at a time. Nothing happens until it is iterated."""
+        asked = {"filter": camel_case(meant), "dryRun": dry_run}
+        return self._stream(lambda: deal(self._transport, "DELETE", "/api/dead-letters", asked, limit), Dealt)
 
     def stats(self) -> Stats:
         """The whole yard in numbers."""
@@ -231,39 +250,6 @@ class Client:
         # Whatever answers is good enough here; the call that follows says more.
         with contextlib.suppress(ApiError, NotJobyard):
             self._transport.send("GET", "/healthz", repeatable=False)
-
-    def _create_batch(self, batch: Batch, headers: dict[str, str]) -> Iterator[Created | Refused]:
-        try:
-            response = self._transport.send(
-                "POST",
-                "/api/jobs/bulk",
-                repeatable=all(item.keyed for item in batch),
-                content=bulk_body(batch),
-                headers=headers,
-            )
-        except ApiError as refusal:
-            yield from self._create_halves(batch, headers, refusal)
-        else:
-            yield from self._outcomes(response, len(batch))
-
-    def _create_halves(
-        self, batch: Batch, headers: dict[str, str], refusal: ApiError
-    ) -> Iterator[Created | Refused]:
-        """Looks for the item that had the whole request refused: alone at last, only it is."""
-        if refusal.status not in WHOLE_BODY_REFUSALS:
-            raise refusal
-        if len(batch) == 1:
-            yield Refused(problem=refusal.problem)
-            return
-        middle = len(batch) // 2
-        yield from self._create_batch(batch[:middle], headers)
-        yield from self._create_batch(batch[middle:], headers)
-
-    def _outcomes(self, response: httpx.Response, expected: int) -> Iterator[Created | Refused]:
-        items = self._transport.read(response, _BulkAnswer).items
-        if len(items) != expected:
-            raise NotJobyard(self._transport.url, f"{len(items)} answers to {expected} jobs")
-        return (item.outcome() for item in items)
 
     def _job(self, job_id: str, wait: float | None) -> httpx.Response:
         deadline = time.monotonic() + (wait or 0)
@@ -331,7 +317,7 @@ def _json_headers(idempotency_key: str | None, traceparent: str | None) -> dict[
     return headers
 
 
-def _query(filters: JobFilters) -> dict[str, str]:
+def _query(filters: JobFilters | DeadLetterFilters) -> dict[str, str]:
     named = camel_case(filters)
     for key, value in named.pop("metadata", {}).items():
         named[f"metadata.{key}"] = value

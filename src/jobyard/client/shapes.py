@@ -118,6 +118,26 @@ class Attempt(Record, frozen=True):
     error: Any = None
 
 
+class LogLine(Record, frozen=True):
+    """A line that an attempt wrote onto its job. `lease` is that of the attempt, `line` counts from 1 within it;
+    `level`: debug, info, warning or error."""
+
+    text: str
+    level: str
+    at: datetime
+    lease: str | None = None
+    line: int | None = None
+
+
+class Dealt(Record, frozen=True):
+    """How many dead letters were dealt with, or with `dry_run` would be, and which."""
+
+    count: int = 0
+    jobs: list[str] = []
+    dry_run: bool = False
+    next_page_token: str | None = None
+
+
 class Counts(Record, frozen=True):
     """Jobs in one place, as a maintainer counted them last. `pending` is `ready` and `scheduled` together;
     `oldest_ready_at`: since when the first of the ready ones has been waiting."""
@@ -222,3 +242,21 @@ class JobFilters(TypedDict, total=False):
     created_before: datetime | str | None
     page_size: int | None
     page_token: str | None
+
+
+class DeadLetterFilters(TypedDict, total=False):
+    """Which dead letters; all must hold. `reason`: exhausted, non_retryable, timeout or crashed; `failed_after` is
+    meant with the moment itself; `error`: text that the error's type, message or traceback holds."""
+
+    type: str | None
+    queue: str | None
+    reason: str | None
+    failed_after: datetime | str | None
+    failed_before: datetime | str | None
+    error: str | None
+
+
+class DeadLettersMeant(DeadLetterFilters, total=False):
+    """Which dead letters to deal with; all must hold. `jobs`: only these, at most 1,000."""
+
+    jobs: list[str] | None

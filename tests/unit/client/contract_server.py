@@ -25,6 +25,7 @@ KNOWN_FIELDS = {
     *("backoff", "tags", "metadata", "idempotencyKey"),
 }
 EXACT_FILTERS = ("status", "type", "queue")
+EXACT_LETTER_FILTERS = ("type", "queue", "reason")
 NOW = "2026-11-20T10:00:00.000000Z"
 
 
@@ -79,6 +80,7 @@ class Yard:
 
     url: str = ""
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    places: dict[str, int] = field(default_factory=dict)
     by_key: dict[str, tuple[bytes, str]] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
     instead: deque[Response] = field(default_factory=deque)
@@ -111,8 +113,24 @@ class Yard:
             "maxAttempts": 5,
         }
         times = {"createdAt": NOW, "updatedAt": NOW, "cancelRequested": False, "deadLetter": False}
+        self.places[job_id] = len(self.places)
         self.jobs[job_id] = {"id": job_id, **nothing, **known, **times, **job}
         return job_id
+
+    def add_dead(self, count: int = 1, **more: Any) -> list[str]:
+        """Dead letters, the oldest first."""
+        dead = {"type": "email", "status": "failed", "reason": "exhausted", "deadLetter": True}
+        return [self.add({**dead, **more}) for _ in range(count)]
+
+    def dead(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
+        wanted = {name: value for name, value in asked.items() if name in EXACT_LETTER_FILTERS}
+        return [
+            job
+            for job in self.jobs.values()
+            if job["deadLetter"]
+            and wanted.items() <= job.items()
+            and job["id"] in asked.get("jobs", self.jobs)
+        ]
 
     def wait(self, job: dict[str, Any]) -> None:
         if self.changes:
@@ -148,6 +166,10 @@ def _page(request: Request, items: list[dict[str, Any]], size: int) -> Response:
 
 def _short(job: dict[str, Any]) -> dict[str, Any]:
     return {"id": job["id"], "status": job["status"]}
+
+
+def _listed(job: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in job.items() if k not in ("payload", "result")}
 
 
 def application(current: Callable[[], Yard]) -> Starlette:
@@ -207,12 +229,28 @@ def application(current: Callable[[], Yard]) -> Starlette:
 
     async def list_(request: Request) -> Response:
         asked = {name: value for name, value in request.query_params.items() if name in EXACT_FILTERS}
-        items = [
-            {k: v for k, v in job.items() if k not in ("payload", "result")}
-            for job in reversed(current().jobs.values())
-            if asked.items() <= job.items()
-        ]
+        items = [_listed(job) for job in reversed(current().jobs.values()) if asked.items() <= job.items()]
         return _page(request, items, int(request.query_params.get("pageSize", "50")))
+
+    async def dead_letters(request: Request) -> Response:
+        items = [_listed(job) for job in reversed(current().dead(dict(request.query_params)))]
+        return _page(request, items, int(request.query_params.get("pageSize", "50")))
+
+    async def deal(request: Request) -> Response:
+        """Its page token is the last job of the page before."""
+        yard, asked = current(), await request.json()
+        after = yard.places.get(asked.get("pageToken"), -1)
+        found = [job for job in yard.dead(asked["filter"]) if yard.places[job["id"]] > after]
+        page = [job["id"] for job in found[: asked["limit"]]]
+        for job_id in [] if asked["dryRun"] else page:
+            if request.method == "DELETE":
+                del yard.jobs[job_id]
+            else:
+                yard.jobs[job_id].update({"status": "pending", "deadLetter": False, "run": 2})
+        more = page[-1] if len(found) > len(page) else None
+        return JSONResponse(
+            {"count": len(page), "jobs": page, "dryRun": asked["dryRun"], "nextPageToken": more}
+        )
 
     async def stats(_: Request) -> Response:
         return JSONResponse(current().stats)
@@ -244,6 +282,9 @@ def application(current: Callable[[], Yard]) -> Starlette:
             Route("/api/jobs/{id}/retry", misfortune(retry), methods=["POST"]),
             Route("/api/jobs/{id}/{what}", misfortune(rows)),
             Route("/api/jobs/{id:path}", misfortune(get)),
+            Route("/api/dead-letters", misfortune(dead_letters), methods=["GET"]),
+            Route("/api/dead-letters", misfortune(deal), methods=["DELETE"]),
+            Route("/api/dead-letters/redrive", misfortune(deal), methods=["POST"]),
             Route("/api/stats", misfortune(stats)),
             Route("/api/{what}", misfortune(rows)),
         ]

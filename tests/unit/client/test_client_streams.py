@@ -106,7 +106,7 @@ def test_a_final_job_is_given_once(yard: Yard, client: Client) -> None:
 
 
 def test_an_id_that_would_be_another_path_is_refused_before_the_first_item(client: Client) -> None:
-    calls = (client.watch, client.attempts, client.events)
+    calls = (client.watch, client.attempts, client.events, client.log)
     for call in calls:
         with pytest.raises(ValueError, match="no id"):
             call("..")
