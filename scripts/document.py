@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import Field, fields
 from functools import partial
 from pathlib import Path
@@ -135,8 +135,16 @@ def _expected(read: Callable[[str], object]) -> str:
 def commands() -> str:
     """Every command with its arguments and options, as the program itself describes them."""
     root: Any = typer.main.get_command(app)
-    parts = [_command(f"jobyard {name}", command) for name, command in root.commands.items()]
+    parts = [_command(name, command) for name, command in _named("jobyard", root)]
     return "\n\n".join([*parts, "## Options of `jobyard` itself", _parameters(root)])
+
+
+def _named(path: str, group: Any) -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _named(f"{path} {name}", command)
+        else:
+            yield f"{path} {name}", command
 
 
 def _command(name: str, command: Any) -> str:
@@ -155,7 +163,8 @@ def _parameters(command: Any) -> str:
 def _name(parameter: Any) -> str:
     value = (parameter.metavar or parameter.name.upper()).strip("[]")
     if parameter.param_type_name == "argument":
-        return value if parameter.required else f"[{value}]"
+        many = "..." if parameter.nargs == -1 else ""
+        return value if parameter.required else f"[{value}]{many}"
     return ", ".join(parameter.opts) + ("" if parameter.is_flag else f" {value}")
 
 

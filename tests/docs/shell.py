@@ -6,6 +6,7 @@ import re
 import subprocess
 
 import typer.main
+from typer.core import TyperGroup
 
 from docs.pages import ROOT
 from jobyard.cli.app import app
@@ -25,9 +26,13 @@ def faults_of_shell(text: str) -> list[str]:
 
 
 def _faults_of_command(words: str) -> list[str]:
-    name = words.split()[0]
-    commands = typer.main.get_group(app).commands
-    if name not in commands:
-        return [f"there is no `jobyard {name}`"]
-    known = {option for parameter in commands[name].params for option in parameter.opts} | {"--help", "-h"}
-    return [f"`jobyard {name}` has no {option}" for option in OPTION.findall(words) if option not in known]
+    name, command = "jobyard", typer.main.get_group(app)
+    for word in words.split():
+        if not isinstance(command, TyperGroup):
+            break
+        name = f"{name} {word}"
+        if word not in command.commands:
+            return [f"there is no `{name}`"]
+        command = command.commands[word]
+    known = {option for parameter in command.params for option in parameter.opts} | {"--help", "-h"}
+    return [f"`{name}` has no {option}" for option in OPTION.findall(words) if option not in known]

@@ -85,6 +85,7 @@ def test_the_command_line_is_documented_with_every_command_option_and_exit_code(
         "list",
         "watch [ID]",
         "attempts ID",
+        "dead-letters purge [ID]...",
         "stats",
         "bench SCENARIO",
     ):

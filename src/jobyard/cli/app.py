@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from jobyard.cli import history, overview, processes, verbs
+from jobyard.cli import dead_letters, history, overview, processes, verbs
 from jobyard.cli.create import create
 from jobyard.cli.endings import EPILOG, Commands
 from jobyard.cli.get import get
@@ -47,7 +47,17 @@ def jobyard(
 
 
 PANELS = {
-    "Jobs": (create, get, list_, watch, history.attempts, history.events, verbs.cancel, verbs.retry),
+    "Jobs": (
+        create,
+        get,
+        list_,
+        watch,
+        history.attempts,
+        history.events,
+        history.log,
+        verbs.cancel,
+        verbs.retry,
+    ),
     "The yard": (overview.stats, overview.queues, overview.workers),
     "Processes and database": (
         processes.dev,
@@ -64,6 +74,7 @@ PANELS = {
 for panel, commands in PANELS.items():
     for command in commands:
         app.command(command.__name__.strip("_"), rich_help_panel=panel)(command)
+app.add_typer(dead_letters.group, name="dead-letters", rich_help_panel="Jobs")
 
 
 def _end(number: int, _: FrameType | None) -> NoReturn:

@@ -63,9 +63,11 @@ class Tally:
         }
         return msgspec.json.encode({"summary": summary})
 
+    def so_far(self) -> str:
+        return f"{self.created:,} created, {self.refused:,} refused"
+
     def as_text(self) -> str:
-        speed = f"{self.seconds:.1f} s ({self.jobs_per_second:,.0f} jobs/s)"
-        return f"{self.created:,} created, {self.refused:,} refused in {speed}"
+        return f"{self.so_far()} in {self.seconds:.1f} s ({self.jobs_per_second:,.0f} jobs/s)"
 
 
 def create_file(file: str, run_id: str | None, retry_for: float, *, as_json: bool) -> Exit:
@@ -129,7 +131,7 @@ class FileCreate:
                 self._tally.refused += 1
                 self._print({"line": number, "problem": problem})
                 self._shown.note(f"line {number}: {problem}")
-        self._shown.at(self._tally.created, self._tally.refused, self._read)
+        self._shown.at(self._read, self._tally.so_far())
 
     def _print(self, outcome: dict[str, Any]) -> None:
         if self._as_json:

@@ -1,7 +1,8 @@
-"""`jobyard attempts` and `jobyard events`: what happened to one job, from the beginning."""
+"""`jobyard attempts`, `events` and `log`: what happened to one job, from the beginning."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from jobyard.cli.options import JobId, JsonLines, checking_id
 from jobyard.cli.terminal import complain, say_json
 
 if TYPE_CHECKING:
-    from jobyard.client import Attempt, Event, Stream
+    from jobyard.client import Attempt, Event, LogLine, Stream
 
 
 def attempts(
@@ -40,6 +41,20 @@ def events(job_id: JobId, as_json: JsonLines = False) -> None:
             _print_events([*newest_first][::-1])
 
 
+def log(job_id: JobId, as_json: JsonLines = False) -> None:
+    """Show the lines that the handler of a job wrote onto it, from the first."""
+    with connect(retry_seconds=0) as client:
+        with checking_id():
+            oldest_first = client.log(job_id)
+        if as_json:
+            for body in oldest_first.json():
+                say_json(body)
+        elif lines := [*oldest_first]:
+            _print_log(lines, client.attempts(job_id))
+        else:
+            complain("no line: a handler writes them with `ctx.log(text)`")
+
+
 def _print_json(newest_first: Stream[Any]) -> None:
     for body in reversed([*newest_first.json()]):
         say_json(body)
@@ -63,3 +78,10 @@ def _print_events(found: list[Event]) -> None:
     from jobyard.cli.table import print_table
 
     print_table(EVENT_COLUMNS, event_rows(found))
+
+
+def _print_log(lines: list[LogLine], attempts: Iterable[Attempt]) -> None:
+    from jobyard.cli.rows import LOG_COLUMNS, log_rows
+    from jobyard.cli.table import print_table
+
+    print_table(LOG_COLUMNS, log_rows(lines, attempts))

@@ -13,7 +13,7 @@ import typer
 from jobyard.cli.completion import queue_names, type_names
 
 if TYPE_CHECKING:
-    from jobyard.client import JobFilters
+    from jobyard.client import DeadLetterFilters, JobFilters
 
 Status = Annotated[
     Literal["pending", "processing", "completed", "failed"] | None,
@@ -43,6 +43,34 @@ CreatedAfter = Annotated[
 CreatedBefore = Annotated[
     str | None,
     typer.Option("--created-before", metavar="TIME", help="Only jobs created earlier; as --created-after."),
+]
+Reason = Annotated[
+    Literal["exhausted", "non_retryable", "timeout", "crashed"] | None,
+    typer.Option(
+        "--reason",
+        metavar="REASON",
+        help="Only those failed as exhausted, non_retryable, timeout or crashed.",
+    ),
+]
+FailedAfter = Annotated[
+    str | None,
+    typer.Option(
+        "--failed-after",
+        metavar="TIME",
+        help="Only those failed then or later: 2030-01-01T08:00:00Z, or how long ago: 90s, 15m, 2h, 3d.",
+    ),
+]
+FailedBefore = Annotated[
+    str | None,
+    typer.Option("--failed-before", metavar="TIME", help="Only those failed earlier; as --failed-after."),
+]
+ErrorText = Annotated[
+    str | None,
+    typer.Option(
+        "--error",
+        metavar="TEXT",
+        help="Only those whose error has this text in its type, message or traceback.",
+    ),
 ]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The id that `create` gave.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="JSON on stdout, one item a line.")]
@@ -78,6 +106,24 @@ def filters(
         "metadata": pairs(metadata),
         "created_after": _instant(created_after, "--created-after"),
         "created_before": _instant(created_before, "--created-before"),
+    }
+
+
+def dead_letter_filters(
+    type_: str | None,
+    queue: str | None,
+    reason: str | None,
+    failed_after: str | None,
+    failed_before: str | None,
+    error: str | None,
+) -> DeadLetterFilters:
+    return {
+        "type": type_,
+        "queue": queue,
+        "reason": reason,
+        "failed_after": _instant(failed_after, "--failed-after"),
+        "failed_before": _instant(failed_before, "--failed-before"),
+        "error": error,
     }
 
 

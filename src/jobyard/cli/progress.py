@@ -1,4 +1,4 @@
-"""How far a long create has come: a bar on a terminal, a line now and then where there is none. On stderr."""
+"""How far a long command has come: a bar on a terminal, a line now and then where there is none. On stderr."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ SECONDS_BETWEEN_DRAWINGS = 0.1
 class Progress(Protocol):
     def __enter__(self) -> Self: ...
     def __exit__(self, *_: object) -> None: ...
-    def at(self, created: int, refused: int, read: int) -> None:
-        """So many jobs, after so many bytes."""
+    def at(self, done: int, said: str) -> None:
+        """So much of the total, and what that means in words."""
         ...
 
     def note(self, text: str) -> None:
@@ -25,13 +25,13 @@ class Progress(Protocol):
         ...
 
 
-def progress(total_bytes: int | None) -> Progress:
-    return Bar(total_bytes) if sys.stderr.isatty() else Lines(total_bytes)
+def progress(total: int | None) -> Progress:
+    return Bar(total) if sys.stderr.isatty() else Lines(total)
 
 
 class Lines:
-    def __init__(self, total_bytes: int | None, every: float = SECONDS_BETWEEN_LINES) -> None:
-        self._total = total_bytes
+    def __init__(self, total: int | None, every: float = SECONDS_BETWEEN_LINES) -> None:
+        self._total = total
         self._every = every
         self._started = self._told = time.monotonic()
 
@@ -41,20 +41,20 @@ class Lines:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def at(self, created: int, refused: int, read: int) -> None:
+    def at(self, done: int, said: str) -> None:
         now = time.monotonic()
         if now - self._told < self._every:
             return
         self._told = now
-        share = f", {read / self._total:.0%} of the file" if self._total else ""
-        complain(f"{created:,} created, {refused:,} refused after {now - self._started:.0f} s{share}")
+        share = f", {done / self._total:.0%}" if self._total else ""
+        complain(f"{said} after {now - self._started:.0f} s{share}")
 
     def note(self, text: str) -> None:
         complain(text)
 
 
 class Bar:
-    def __init__(self, total_bytes: int | None) -> None:
+    def __init__(self, total: int | None) -> None:
         # Imported here: only a terminal draws, and drawing takes long to import.
         from rich import progress as rich
         from rich.console import Console
@@ -67,7 +67,7 @@ class Bar:
             console=Console(stderr=True),
             transient=True,
         )
-        self._task = self._bar.add_task("", total=total_bytes, said="")
+        self._task = self._bar.add_task("", total=total, said="")
         self._drawn = 0.0
 
     def __enter__(self) -> Self:
@@ -77,12 +77,11 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def at(self, created: int, refused: int, read: int) -> None:
+    def at(self, done: int, said: str) -> None:
         if time.monotonic() - self._drawn < SECONDS_BETWEEN_DRAWINGS:
             return
         self._drawn = time.monotonic()
-        said = f"{created:,} created" + (f", {refused:,} refused" if refused else "")
-        self._bar.update(self._task, completed=read, said=said)
+        self._bar.update(self._task, completed=done, said=said)
 
     def note(self, text: str) -> None:
         self._bar.console.print(escaped(text), markup=False, highlight=False)

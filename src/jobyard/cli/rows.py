@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from jobyard.cli.table import STATUS_STYLES, Column, Row
 from jobyard.cli.times import age, ago, duration, moment, until
 
 if TYPE_CHECKING:
-    from jobyard.client import Attempt, Counts, Event, Job, Pace, Queue, Stats, Worker
+    from jobyard.client import Attempt, Counts, Event, Job, LogLine, Pace, Queue, Stats, Worker
 
 JOB_COLUMNS = (
     Column("ID", whole=True),
@@ -38,6 +38,21 @@ EVENT_COLUMNS = (
     Column("EVENT"),
     Column("WHAT"),
 )
+LOG_COLUMNS = (
+    Column("TIME", whole=True),
+    Column("RUN", whole=True, right=True),
+    Column("TRY", whole=True, right=True),
+    Column("LEVEL", whole=True),
+    Column("TEXT", whole=True),
+)
+DEAD_LETTER_COLUMNS = (
+    Column("ID", whole=True),
+    Column("REASON", whole=True),
+    Column("RUN", whole=True, right=True, optional=True),
+    Column("TYPE"),
+    Column("QUEUE", optional=True),
+    Column("FAILED", whole=True, right=True),
+)
 QUEUE_COLUMNS = (
     Column("QUEUE"),
     Column("TYPE"),
@@ -56,6 +71,7 @@ WORKER_COLUMNS = (
     Column("STARTED", whole=True, right=True),
 )
 OUTCOME_STYLES = {"completed": "green", "failed": "red", "running": "cyan"}
+LEVEL_STYLES = {"debug": "dim", "warning": "yellow", "error": "red"}
 ALARM = "red"
 LABEL_WIDTH = 11
 STALE = timedelta(minutes=1)
@@ -124,6 +140,27 @@ def _facts(data: dict[str, Any], time: datetime) -> Iterator[str]:
     yield from (str(data[name]) for name in ("cause", "reason") if name in data)
     if "retryAt" in data:
         yield f"next in {duration((datetime.fromisoformat(data['retryAt']) - time).total_seconds())}"
+
+
+def log_rows(lines: list[LogLine], attempts: Iterable[Attempt]) -> Iterator[Row]:
+    """A text of several lines goes on beneath itself."""
+    of_lease = {it.lease: (str(it.run), str(it.attempt)) for it in attempts}
+    for line in lines:
+        first, *others = line.text.splitlines() or [""]
+        run, number = of_lease.get(line.lease, ("", ""))
+        styles = {"LEVEL": LEVEL_STYLES.get(line.level, "")}
+        yield Row((moment(line.at), run, number, line.level, first), styles)
+        yield from (Row(("", "", "", "", other), {}) for other in others)
+
+
+def dead_letter_row(job: Job) -> Row:
+    """RUN where it is not the first: somebody has run it again before, in vain."""
+    run = str(job.run) if job.run and job.run > 1 else ""
+    return Row(
+        (job.id, job.reason or "", run, job.type, job.queue or "", ago(job.updated_at)),
+        {"REASON": ALARM},
+        note=headline(job.error),
+    )
 
 
 def queue_rows(queue: Queue) -> Iterator[Row]:

@@ -187,9 +187,12 @@ class Client:
         """All jobs that fit, newest first; a page is fetched when the one before it is used up."""
         return self._stream(lambda: self._items("/api/jobs", _query(filters)), Job)
 
-    def dead_letters(self, **filters: Unpack[DeadLetterFilters]) -> Stream[Job]:
-        """The jobs that failed for good and wait for a person, newest first."""
-        return self._stream(lambda: self._items("/api/dead-letters", _query(filters)), Job)
+    def dead_letters(
+        self, *, page_size: int | None = None, **filters: Unpack[DeadLetterFilters]
+    ) -> Stream[Job]:
+        """The jobs that failed for good and wait for a person, newest first; fetched 1 to 1,000 (50) at a time."""
+        query = _query({**filters, "page_size": page_size})
+        return self._stream(lambda: self._items("/api/dead-letters", query), Job)
 
     def redrive(
         self,
@@ -317,7 +320,7 @@ def _json_headers(idempotency_key: str | None, traceparent: str | None) -> dict[
     return headers
 
 
-def _query(filters: JobFilters | DeadLetterFilters) -> dict[str, str]:
+def _query(filters: Mapping[str, Any]) -> dict[str, str]:
     named = camel_case(filters)
     for key, value in named.pop("metadata", {}).items():
         named[f"metadata.{key}"] = value

@@ -43,6 +43,9 @@ class Terminal:
             assert time.monotonic() < deadline, f"{expected} is not in {self.said[begin:]!r}"
             assert self._read(), f"it ended without {expected}: {self.said[begin:]!r}"
 
+    def type(self, text: str) -> None:
+        os.write(self._ours, text.encode())
+
     def resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 

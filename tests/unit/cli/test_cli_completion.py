@@ -42,6 +42,8 @@ def queue(name: str, *types: str) -> dict[str, object]:
 def test_commands_options_and_statuses_are_completed(offered: Callable[[str], list[str]]) -> None:
     assert offered("jobyard wo") == ["worker", "workers"]
     assert {"--status", "--created-after"} <= set(offered("jobyard list --"))
+    assert offered("jobyard dead-letters re") == ["redrive"]
+    assert offered("jobyard dead-letters purge --reason e") == ["exhausted"]
     assert offered("jobyard list --status p") == ["pending", "processing"]
 
 

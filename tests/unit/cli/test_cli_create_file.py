@@ -162,8 +162,8 @@ def test_an_empty_file_is_done_at_once(run: Run) -> None:
 
 def test_where_there_is_no_terminal_progress_is_told_in_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with progress.Lines(200, every=0) as shown:
-        shown.at(1_000, 2, 100)
-    assert capsys.readouterr().err == "1,000 created, 2 refused after 0 s, 50% of the file\n"
+        shown.at(100, "1,000 created, 2 refused")
+    assert capsys.readouterr().err == "1,000 created, 2 refused after 0 s, 50%\n"
     with progress.Lines(None, every=3_600) as shown:
-        shown.at(1_000, 2, 100)
+        shown.at(100, "1,000 created")
     assert capsys.readouterr().err == ""

@@ -71,6 +71,48 @@ def test_a_running_try_has_no_duration_and_no_error(yard: Yard, run: Run) -> Non
     assert result.stderr == ""
 
 
+def log_line(lease: str, text: str, **more: Any) -> dict[str, Any]:
+    return {
+        "lease": lease,
+        "line": 1,
+        "at": "2026-11-20T10:00:00.000000Z",
+        "level": "info",
+        "text": text,
+        **more,
+    }
+
+
+def test_the_log_names_the_try_of_each_line_and_keeps_the_lines_of_a_text(yard: Yard, run: Run) -> None:
+    yard.rows["attempts"] = [attempt(2, "running", run=3, lease="8"), attempt(1, "retry", run=3, lease="7")]
+    long = "x" * 200
+    yard.rows["log"] = [
+        log_line("7", "one\n  two"),
+        log_line("8", long, level="warning"),
+        log_line("9", "\x1b[2J"),
+    ]
+    result = run("log", "j")
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["TIME", "RUN", "TRY", "LEVEL", "TEXT"]
+    assert lines[1].split() == ["2026-11-20", "10:00:00Z", "3", "1", "info", "one"]
+    assert lines[2] == " " * lines[1].index("one") + "  two"
+    assert lines[3].split()[2:] == ["3", "2", "warning", long]
+    assert lines[4].split()[2:] == ["info", r"\x1b[2J"]
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_the_log_as_json_is_a_line_for_each_as_the_server_wrote_it(yard: Yard, run: Run) -> None:
+    yard.rows["log"] = [log_line("7", str(n), somethingNew=n) for n in range(5)]
+    result = run("log", "j", "--json")
+    assert [json.loads(line) for line in result.stdout.splitlines()] == yard.rows["log"]
+    assert (result.stderr, len(yard.seen)) == ("", 3)
+
+
+def test_who_finds_no_line_hears_who_writes_them(run: Run) -> None:
+    result = run("log", "j")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "ctx.log(text)" in result.stderr
+
+
 def test_a_job_that_nobody_took_leads_on_to_the_queues(run: Run) -> None:
     result = run("attempts", "j")
     assert (result.exit_code, result.stdout) == (0, "")
@@ -116,7 +158,7 @@ def test_json_is_a_line_for_each_from_the_first(yard: Yard, run: Run, command: s
     assert (result.stderr, "\x1b" in result.stdout) == ("", False)
 
 
-@pytest.mark.parametrize("command", [["attempts"], ["events"], ["watch"], ["get"]])
+@pytest.mark.parametrize("command", [["attempts"], ["events"], ["log"], ["watch"], ["get"]])
 def test_an_unknown_job_is_exit_3_and_leads_on_to_the_list(yard: Yard, run: Run, command: list[str]) -> None:
     yard.instead.append(problem(404, "not_found"))
     result = run(*command, "0199aaaa-0000-7000-8000-000000000000")
@@ -124,7 +166,7 @@ def test_an_unknown_job_is_exit_3_and_leads_on_to_the_list(yard: Yard, run: Run,
     assert "jobyard list" in result.stderr
 
 
-@pytest.mark.parametrize("command", [["attempts"], ["events"], ["watch"], ["get"]])
+@pytest.mark.parametrize("command", [["attempts"], ["events"], ["log"], ["watch"], ["get"]])
 def test_what_would_be_another_path_is_wrong_usage(yard: Yard, run: Run, command: list[str]) -> None:
     result = run(*command, "../stats")
     assert (result.exit_code, yard.seen) == (2, [])

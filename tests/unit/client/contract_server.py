@@ -75,7 +75,7 @@ def busy(retry_after: str | None = "0") -> Response:
 
 @dataclass
 class Yard:
-    """The server's memory. `instead` answers the next requests; `after` does so once the work was done. Each of
+    """The server's memory. `instead` answers the next requests, where it is not None; `after` does so once the work was done. Each of
     `changes` happens to the job that somebody waits for; without any it ends, after `unfinished_waits`."""
 
     url: str = ""
@@ -83,7 +83,7 @@ class Yard:
     places: dict[str, int] = field(default_factory=dict)
     by_key: dict[str, tuple[bytes, str]] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
-    instead: deque[Response] = field(default_factory=deque)
+    instead: deque[Response | None] = field(default_factory=deque)
     after: deque[Response] = field(default_factory=deque)
     always: Response | None = None
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {"workers": [a_worker()]})
@@ -262,8 +262,8 @@ def application(current: Callable[[], Yard]) -> Starlette:
             path = request.scope["raw_path"].decode()
             headers = {name.lower(): value for name, value in request.headers.items()}
             yard.seen.append(Seen(request.method, path, request.url.query, headers, body, time.monotonic()))
-            if yard.always or yard.instead:
-                return yard.always or yard.instead.popleft()
+            if instead := yard.always or (yard.instead.popleft() if yard.instead else None):
+                return instead
             response = await handler(request)
             return yard.after.popleft() if yard.after else response
 
