@@ -14,7 +14,7 @@ from rich.text import Text
 
 from jobyard.cli.failure import headline
 from jobyard.cli.rows import JOB_COLUMNS, QUEUE_COLUMNS, job_row, queue_rows, stats_lines
-from jobyard.cli.sentence import standing
+from jobyard.cli.sentence import how_far, standing
 from jobyard.cli.table import STATUS_STYLES, console, lines
 from jobyard.printable import escaped
 
@@ -41,7 +41,7 @@ class JobView:
             yield escaped(f"{job.type} {job.id}"), "bold"
             yield escaped(standing(job)), STATUS_STYLES.get(job.status, "")
             if job.progress is not None:
-                yield escaped(f"progress {job.progress}"), ""
+                yield escaped(f"progress {how_far(job.progress)}"), ""
             if job.error is not None:
                 yield headline(job.error), "red"
         if self.outage.failure is not None:

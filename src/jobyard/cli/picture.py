@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobyard.cli import failure
+from jobyard.cli.sentence import how_far
 from jobyard.cli.table import STATUS_STYLES, console
 from jobyard.printable import escaped
 
@@ -35,8 +36,12 @@ def _facts(fields: dict[str, msgspec.Raw]) -> Table:
     table.add_column(overflow="fold")
     for name, raw in fields.items():
         if name not in (*IN_THE_TITLE, *BLOCKS) and _value(raw) not in NOTHING:
-            table.add_row(Text(escaped(name)), Text(_plain(raw), style=_style(name, raw)))
+            table.add_row(Text(escaped(name)), Text(_fact(name, raw), style=_style(name, raw)))
     return table
+
+
+def _fact(name: str, raw: msgspec.Raw) -> str:
+    return escaped(how_far(_value(raw))) if name == "progress" else _plain(raw)
 
 
 def _style(name: str, raw: msgspec.Raw) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from jobyard.cli.failure import headline, in_full
+from jobyard.cli.sentence import how_far
 from jobyard.cli.table import STATUS_STYLES, Column, Row
 from jobyard.cli.times import age, ago, duration, moment, until
 
@@ -138,6 +139,8 @@ def _facts(data: dict[str, Any], time: datetime) -> Iterator[str]:
     if "worker" in data:
         yield f"worker {data['worker']}"
     yield from (str(data[name]) for name in ("cause", "reason") if name in data)
+    if told := how_far(data):
+        yield told
     if "retryAt" in data:
         yield f"next in {duration((datetime.fromisoformat(data['retryAt']) - time).total_seconds())}"
 

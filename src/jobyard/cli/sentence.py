@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from jobyard.cli.failure import headline
 from jobyard.cli.times import age, duration, moment
@@ -29,6 +29,16 @@ def tries(job: Job) -> str:
     if job.status == "pending":
         return f"{run}{job.attempt or 0} of {job.max_attempts} tries used{_due(job.run_at)}"
     return f"{run}try {job.attempt} of {job.max_attempts}{reason}"
+
+
+def how_far(told: Any) -> str:
+    """What a handler says of its progress, as `77 %, step 538`; either part may be missing."""
+    if not isinstance(told, dict):
+        return str(told)
+    facts = cast("dict[str, Any]", told)
+    percent = facts.get("percent")
+    share = f"{percent:.0f} %" if isinstance(percent, int | float) else ""
+    return ", ".join(filter(None, (share, str(facts.get("message") or ""))))
 
 
 def _due(at: datetime | None) -> str:

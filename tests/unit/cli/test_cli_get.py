@@ -90,3 +90,27 @@ def test_a_server_error_is_exit_1(yard: Yard, run: Run) -> None:
     result = run("get", UNKNOWN)
     assert result.exit_code == 1
     assert "503 database_unavailable" in result.stderr
+
+
+def test_progress_is_told_in_words(yard: Yard, run: Run) -> None:
+    told = {"percent": 76.85714285714286, "message": "step 538", "at": "2026-11-20T10:00:00Z"}
+    job_id = yard.add({"type": "email", "status": "processing", "progress": told})
+    assert ["progress", "77 %, step 538"] in [
+        line.strip("│ ").split(maxsplit=1) for line in run("get", job_id).stdout.splitlines()
+    ]
+    yard.jobs[job_id]["progress"] = {"message": "half way"}
+    assert "half way" in run("get", job_id).stdout
+
+
+def test_progress_is_told_on_the_timeline(yard: Yard, run: Run) -> None:
+    job_id = yard.add({"type": "email"})
+    yard.rows["events"] = [
+        {
+            "id": "1",
+            "type": "job.progress",
+            "time": "2026-11-20T10:00:00Z",
+            "jobId": job_id,
+            "data": {"attempt": 1, "percent": 50},
+        }
+    ]
+    assert "try 1, 50 %" in run("events", job_id).stdout
