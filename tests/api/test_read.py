@@ -336,3 +336,17 @@ async def test_bytes_that_are_no_utf8_are_a_filter_that_matches_nothing(site: Si
     await site.add(tags=["a"])
     assert (await site.get("/api/jobs?tag=%FF")).json()["items"] == []
     assert (await site.get("/api/jobs?metadata.%FF=%ED%A0%80")).json()["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("/api/jobs?status=faild", "pending, processing, completed, failed"),
+        ("/api/dead-letters?reason=bogus", "exhausted, non_retryable, timeout, crashed"),
+    ],
+)
+async def test_a_word_that_is_none_of_a_few_is_refused_with_those_it_may_be(
+    site: Site, query: str, words: str
+):
+    (fault,) = (await site.get(query)).json()["errors"]
+    assert fault["detail"].endswith(f"; it is one of {words}")

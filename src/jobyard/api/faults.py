@@ -6,7 +6,8 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, NoReturn, cast, get_args, get_origin
+from enum import Enum
+from typing import Annotated, Any, Literal, NoReturn, cast, get_args, get_origin
 
 import msgspec
 
@@ -166,7 +167,7 @@ def _own_fault(value: Any, shape: Any, pointer: str) -> Iterator[Fault]:
     try:
         msgspec.convert(value, shape)
     except msgspec.ValidationError as error:
-        yield Fault(pointer, _rule(shape, str(error)) or _sentence(str(error)))
+        yield Fault(pointer, _rule(shape, str(error)) or _sentence(str(error)) + _choices(shape, str(error)))
 
 
 def _rule(shape: Any, message: str) -> str | None:
@@ -180,6 +181,16 @@ def _rule(shape: Any, message: str) -> str | None:
         if isinstance(meta, msgspec.Meta)
     ]
     return next((meta.extra["rule"] for meta in metas if meta.extra and "rule" in meta.extra), None)
+
+
+def _choices(shape: Any, message: str) -> str:
+    """What may stand there, where that is a few words."""
+    if not message.startswith("Invalid enum value"):
+        return ""
+    parts = (shape, *get_args(shape))
+    words = [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
+    words += [it.value for part in parts if isinstance(part, type) and issubclass(part, Enum) for it in part]
+    return f"; it is one of {', '.join(words)}"
 
 
 def _sentence(message: str) -> str:
