@@ -1,238 +1,32 @@
-"""Pairs of operations on the same job and worker, through every order of their statements, on real PostgreSQL.
-
-After every step: each job is in one place, moved only as the lifecycle allows, no lease has two owners, what is
-final stays, and the log tells where each job is. After the last: no attempt runs under a worker that is gone, who
-says that it ended an attempt did end it, and the whole came out as if one operation had followed the other.
-"""
+"""No order of the statements of two or three operations breaks a rule, and the rules are missed when they are gone."""
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any
-from uuid import UUID
+from collections.abc import Callable
 
 import pytest
 
-from jobyard.domain.errors import WorkerExpired
-from jobyard.domain.job import LaneKey
-from jobyard.domain.lifecycle import MOVES, Outcome, Retry, Standing, Status, Succeeded, release, settle
-from jobyard.domain.retry import Backoff
-from jobyard.store import database as db
-from jobyard.store import dispatch, upkeep
-from jobyard.store.dispatch import Ending
-from jobyard.store.lanes import Lanes
+from jobyard.store import dead_letters, dispatch, upkeep, verbs
 from jobyard.store.statements import statement
+from store.interleaved import OPERATIONS, WORLDS, pairs_of, through_every_order
 from store.scene import Scene
-from store.stepped import Order, Session, every_order, is_serial, play
 
-RUNNING, READY, DUE = (UUID(int=number) for number in (1, 2, 3))
-MINE, OTHER = 1, 2
-LEVELS = [1, 2, 3]
-TRUSTED_LANE = LaneKey(1, "default", "email", 5)
-
-SET_THE_SCENE = f"""
-DELETE FROM jobyard.ready; DELETE FROM jobyard.active; DELETE FROM jobyard.scheduled; DELETE FROM jobyard.done;
-DELETE FROM jobyard.attempt; DELETE FROM jobyard.event; DELETE FROM jobyard.worker;
-INSERT INTO jobyard.worker (id, expires_at, concurrency, name, types) OVERRIDING SYSTEM VALUE
-VALUES ({MINE}, now() + interval '10s', 8, 'mine', '{{email}}'),
-       ({OTHER}, now() + interval '1h', 8, 'other', '{{email}}');
-INSERT INTO jobyard.ready (lane, run, attempt, crashes, job) VALUES (1, 1, 0, 0, '{READY}');
-INSERT INTO jobyard.scheduled (job, run_at, lane, run, attempt, crashes)
-VALUES ('{DUE}', now() - interval '1s', 1, 1, 1, 0);
-INSERT INTO jobyard.active (job, lease, worker, deadline, tenant, lane, run, attempt, crashes)
-VALUES ('{RUNNING}', nextval('jobyard.ready_seq_seq'), {MINE}, now() + interval '1h', 1, 1, 1, 1, 0);
-INSERT INTO jobyard.event (tenant, kind, jobs, attempts)
-VALUES (1, 'created', '{{{RUNNING},{READY},{DUE}}}', '{{0,0,0}}'), (1, 'started', '{{{RUNNING}}}', '{{1}}');
-"""
-
-WORLDS = {
-    "live": "SELECT",
-    "overdue": "UPDATE jobyard.active SET deadline = now()",
-    "dead": f"UPDATE jobyard.worker SET expires_at = now() - interval '1s' WHERE id = {MINE}",
-    # To everybody but the sweep, which judges by a clock 20 s ahead: the worker expires while the pair is running.
-    "expiring": "SELECT",
-    # The lease that the operations carry was lost: another worker runs the job under a newer one.
-    "late": f"""
-        INSERT INTO jobyard.attempt (job, lease, run, attempt, worker, started_at, outcome)
-        SELECT job, lease, run, attempt, worker, claimed_at, 'release' FROM jobyard.active;
-        UPDATE jobyard.active SET lease = nextval('jobyard.ready_seq_seq'), worker = {OTHER}""",
+TRIPLES = {
+    ("beat", "sweep", "claim"): "expiring",
+    ("try again", "redrive", "claim"): "live",
 }
-FACTS = """
-SELECT p.job, p.status, p.reason, p.attempt, p.crashes, p.lane, p.worker, p.lease = $1 AS old_lease, p.lease,
-       (SELECT e.kind FROM jobyard.event e WHERE p.job = ANY (e.jobs) ORDER BY e.seq DESC LIMIT 1) AS told
-FROM jobyard.place p ORDER BY p.job
-"""
-TOLD = {
-    "pending": {"created", "released", "retry_scheduled"},
-    "processing": {"started"},
-    "completed": {"completed"},
-    "failed": {"failed"},
+LONG_TRIPLES = {
+    ("cancel running", "release", "claim of another"): "live",
+    ("cancel due", "promote", "claim"): "live",
+    ("cancel ready", "claim", "claim of another"): "live",
+    ("settle", "release", "sweep"): "overdue",
+    ("cancel running", "settle", "sweep"): "overdue",
+    ("cancel running", "retry", "sweep"): "dead",
+    ("cancel running", "cancel running", "release"): "live",
+    ("try again", "redrive", "purge"): "live",
 }
-
-
-@dataclass
-class World:
-    """The three jobs before a pair, and what the operations know of them."""
-
-    scene: Scene
-    kind: str
-    lease: int = 0
-    seen: dict[UUID, tuple[Any, ...]] = field(default_factory=dict[UUID, tuple[Any, ...]])
-    lanes: Lanes = field(default_factory=Lanes)
-
-    async def begin(self) -> None:
-        await self.scene.db.execute(SET_THE_SCENE)
-        self.lease = await self.scene.db.fetchval("SELECT lease FROM jobyard.active")
-        await self.scene.db.execute(WORLDS[self.kind])
-        self.seen = {}
-        await self.check([])
-
-    async def facts(self) -> dict[UUID, Any]:
-        rows = await self.scene.db.fetch(FACTS, self.lease)
-        assert [row["job"] for row in rows] == [RUNNING, READY, DUE], f"lost, or in two places: {rows}"
-        return {row["job"]: row for row in rows}
-
-    async def check(self, _answers: list[Any]) -> None:
-        """What holds after every step, for what is committed by now."""
-        facts = await self.facts()
-        for job, row in facts.items():
-            assert row["told"] in TOLD[row["status"]], f"the log says otherwise: {row}"
-            now = (Status(row["status"]), row["reason"], row["lease"])
-            before = self.seen.get(job, now)
-            assert now == before or before[0] is now[0] is Status.PENDING or (before[0], now[0]) in MOVES, (
-                before,
-                now,
-            )
-            self.seen[job] = now
-        leases = await self.scene.db.fetch(
-            "SELECT job, lease FROM jobyard.active UNION ALL SELECT job, lease FROM jobyard.done"
-            " UNION ALL SELECT job, lease FROM jobyard.attempt"
-        )
-        assert len(leases) == len(set(leases)), f"a lease with two owners: {leases}"
-
-    async def outcome(self, names: tuple[str, ...], answers: list[Any]) -> tuple[Any, ...]:
-        """What holds at the end, and all that can be compared between two orders."""
-        orphans = (
-            "SELECT count(*) FROM jobyard.active a WHERE a.worker NOT IN (SELECT id FROM jobyard.worker)"
-        )
-        assert await self.scene.db.fetchval(orphans) == 0, "an attempt runs under a worker that is gone"
-        ended = await self.scene.db.fetchval(
-            "SELECT count(*) FROM (SELECT lease FROM jobyard.done UNION ALL SELECT lease FROM jobyard.attempt) e"
-            " WHERE lease = $1",
-            self.lease,
-        )
-        said = [answer for name, answer in zip(names, answers, strict=True) if name in ENDS_THE_ATTEMPT]
-        taken_back = sum(
-            answer != "nothing" for name, answer in zip(names, answers, strict=True) if name == "sweep"
-        )
-        claims_to_have = sum(answer == {RUNNING} for answer in said)
-        # The sweep may have taken back what a claim took meanwhile, so it counts at most.
-        lost_before = self.kind == "late"
-        assert claims_to_have + lost_before <= ended <= claims_to_have + lost_before + taken_back
-        facts = await self.facts()
-        drop = ("told", "lease")
-        places = tuple(
-            tuple(value for column, value in row.items() if column not in drop) for row in facts.values()
-        )
-        return (*(str(answer) for answer in answers), places)
-
-
-# The operations
-
-
-def _ending(world: World, outcome: Outcome | None) -> list[Ending]:
-    standing = Standing(1, 5, 0, 0, Backoff())
-    change = release(standing) if outcome is None else settle(standing, outcome, 0.5)
-    return [Ending(RUNNING, world.lease, TRUSTED_LANE, change)]
-
-
-async def _claim(session: Any, worker: int) -> Any:
-    try:
-        return sorted(it.job for it in await dispatch.claim(session, worker, LEVELS, [0, 0, 0], 10, 30.0))
-    except WorkerExpired:
-        # The server has undone the transaction; there is nothing left to commit.
-        await session._connection.execute("ROLLBACK; BEGIN")
-        return "the worker is gone"
-
-
-async def _hand_back(session: Any, world: World, outcome: Outcome | None) -> set[UUID]:
-    return (await dispatch.hand_back(session, world.lanes, _ending(world, outcome))).jobs
-
-
-async def _sweep(session: Any, world: World) -> Any:
-    now = datetime.now(UTC) + timedelta(seconds=20) if world.kind == "expiring" else None
-    swept = await upkeep.sweep(session, world.lanes, now)
-    return swept if swept.attempts else "nothing"
-
-
-OPERATIONS: dict[str, Callable[[Any, World], Awaitable[Any]]] = {
-    "claim": lambda session, _: _claim(session, MINE),
-    "claim of another": lambda session, _: _claim(session, OTHER),
-    "settle": lambda session, world: dispatch.settle(session, _ending(world, Succeeded())),
-    "retry": lambda session, world: _hand_back(session, world, Retry(60.0)),
-    "release": lambda session, world: _hand_back(session, world, None),
-    "sweep": _sweep,
-    "promote": lambda session, _: upkeep.promote(session),
-    "beat": lambda session, _: dispatch.beat(session, MINE, 30.0),
-}
-ENDS_THE_ATTEMPT = ("settle", "retry", "release")
-
-
-def _pairs(kind: str) -> list[tuple[str, str]]:
-    """Those pairs that this world treats otherwise than the live one does."""
-    touched = {
-        "live": set(OPERATIONS),
-        "overdue": {"sweep"},
-        "dead": {"sweep", "beat", "claim"},
-        "expiring": {"sweep"},
-        "late": set(ENDS_THE_ATTEMPT),
-    }
-    pairs = itertools.combinations_with_replacement(OPERATIONS, 2)
-    return [pair for pair in pairs if touched[kind] & set(pair)]
-
-
-async def through_every_order(scene: Scene, kind: str, names: tuple[str, ...]) -> int:
-    """How many orders there are; fails in the first that breaks a rule."""
-    await scene.db.execute(
-        "INSERT INTO jobyard.lane (tenant, queue, type, priority, suspect) SELECT 1, 'default', 'email', 5, level"
-        " FROM generate_series(0, 2) level ON CONFLICT DO NOTHING"
-    )
-    await scene.db.execute(
-        "INSERT INTO jobyard.job (id, timeout_seconds, backoff_base, backoff_cap, lane, max_attempts, priority, type,"
-        " queue, payload) SELECT id, 3600, 2, 3600, 1, 5, 5, 'email', 'default', '{}' FROM unnest($1::uuid[]) id"
-        " ON CONFLICT DO NOTHING",
-        [RUNNING, READY, DUE],
-    )
-    world = World(scene, kind)
-    for level in range(3):
-        await world.lanes.id_of(scene.db, TRUSTED_LANE.at_level(level))
-    connections = [await db.connect(scene.url, hot=True, name="stepped") for _ in names]
-    sessions = [Session(connection, scene.db) for connection in connections]
-    outcomes = dict[Order, tuple[Any, ...]]()
-
-    async def playing(prefix: Order) -> list[tuple[int, set[int]]]:
-        await world.begin()
-        operations = [lambda session, name=name: OPERATIONS[name](session, world) for name in names]
-        steps = await play(prefix, sessions, operations, world.check)
-        answers = [session.answer for session in sessions]
-        outcomes[tuple(goes for goes, _ in steps)] = await world.outcome(names, answers)
-        return steps
-
-    try:
-        orders = await every_order(playing)
-    finally:
-        for connection in connections:
-            await connection.close()
-    # A sweep passes over a worker's row that somebody holds; it comes back 2 s later, so that is no order's outcome.
-    if not (kind == "expiring" and "sweep" in names):
-        serial = {outcome for order, outcome in outcomes.items() if is_serial(order)}
-        strange = {order: outcome for order, outcome in outcomes.items() if outcome not in serial}
-        assert not strange, f"came out as no order of the whole operations does: {strange}; those: {serial}"
-    return len(orders)
+"""Up to thousands of orders each."""
 
 
 @pytest.mark.parametrize("first", OPERATIONS)
@@ -241,11 +35,24 @@ async def test_no_order_of_two_operations_breaks_a_rule(
     scene: Scene, kind: str, first: str, record_property: Callable[[str, object], None]
 ):
     explored = {
-        pair: await through_every_order(scene, kind, pair) for pair in _pairs(kind) if pair[0] == first
+        pair: await through_every_order(scene, kind, pair) for pair in pairs_of(kind) if pair[0] == first
     }
     record_property("orders", sum(explored.values()))
     # Fewest are four: one of two that end in a wait for the other, both ways round.
     assert all(orders >= 4 for orders in explored.values()), explored
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [*TRIPLES.items(), *(pytest.param(*it, marks=pytest.mark.soak) for it in LONG_TRIPLES.items())],
+    ids=str,
+)
+async def test_no_order_of_three_operations_breaks_a_rule(
+    scene: Scene, names: tuple[str, ...], kind: str, record_property: Callable[[str, object], None]
+):
+    explored = await through_every_order(scene, kind, names)
+    record_property("orders", explored)
+    assert explored > 20
 
 
 LEASE_GUARD = r" AND (a\.)?lease = u\.lease"
@@ -256,6 +63,15 @@ REMOVED = {
     "hand back without a lock": (("lock_held", "back"), "FOR UPDATE", "live", ("retry", "settle")),
     "sweep without a lock": (("lock_abandoned", "back"), "FOR UPDATE", "dead", ("settle", "sweep")),
     "claim without a lock on its worker": (("claim",), " FOR KEY SHARE", "expiring", ("claim", "sweep")),
+    "cancel without a lock": (("cancel_running",), " FOR KEY SHARE", "live", ("cancel running", "release")),
+    "redrive twice": (("redrive",), r"\n    ON CONFLICT DO NOTHING", "live", ("redrive", "try again")),
+    "verbs without a lock": (("lock_jobs",), " FOR NO KEY UPDATE", "live", ("purge", "redrive")),
+    "purge of a job that lives again": (
+        ("retention_delete",),
+        r"WHERE NOT EXISTS \(.*\)\n",
+        "live",
+        ("purge", "redrive"),
+    ),
     "settle that tells nobody": (("settle",), r"\), told AS \(\n(    .*\n)+", "live", ("settle", "beat")),
 }
 """Statements, what is cut out of them, and a world and a pair in which it is missed."""
@@ -275,6 +91,8 @@ async def test_the_harness_notices_a_guard_that_is_missing(
     await through_every_order(scene, kind, pair)
     monkeypatch.setattr(dispatch, "statement", without)
     monkeypatch.setattr(upkeep, "statement", without)
+    monkeypatch.setattr(verbs, "statement", without)
+    monkeypatch.setattr(dead_letters, "statement", without)
     with pytest.raises(AssertionError) as noticed:
         await through_every_order(scene, kind, pair)
     print(noticed.value)  # noqa: T201 - shows with -s what each guard prevents

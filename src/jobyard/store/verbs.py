@@ -39,7 +39,7 @@ async def cancel(connection: Connection, job: UUID, tenant: int) -> Cancelled:
             error = json.dumps(CANCELLED_WHILE_PENDING)
             ended = await connection.fetchval(statement("cancel_waiting"), job, error)
             return None if ended is None else Cancelled.AT_ONCE
-        asked = await connection.fetchval(statement("cancel_running"), job, place["lease"])
+        asked = await connection.fetchval(statement("cancel_running"), job)
         return None if asked is None else Cancelled.ASKED
 
     return await _on_one(connection, job, tenant, act)
