@@ -48,6 +48,7 @@ PARTS = {
     "key.py": "",
     "printable.py": "",
     "process.py": "",
+    "servers.py": "",
     "health.py": "",
     "telemetry": "what Jobyard tells about itself: log events, metrics and spans",
     "config": "everything that can be set, read once and checked whole",

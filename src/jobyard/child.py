@@ -38,7 +38,8 @@ def child(settings: Settings) -> int:
         return (own if type in own else ours()).get(type)
 
     url = settings.direct_url
-    database = None if url is None else HandlerDatabase(url, 1, settings.max_payload_bytes)
+    pooler = settings.pooler is not None and settings.database_direct_url is None
+    database = None if url is None else HandlerDatabase(url, 1, settings.max_payload_bytes, pooler=pooler)
     Child(line, find, settings.max_payload_bytes, database).run()
     return OK
 

@@ -14,6 +14,7 @@ from typing import Any
 import asyncpg
 
 from jobyard import telemetry
+from jobyard.bus.polling import PollingBus
 from jobyard.bus.postgres import PostgresBus
 from jobyard.clock import SystemClock
 from jobyard.config import Settings, without_password
@@ -24,7 +25,7 @@ from jobyard.loading import load_handlers, mailer_of
 from jobyard.maintain import maintainer as maintaining
 from jobyard.process import OK, StartError, run_process, until_stopped
 from jobyard.store import migrate as migrating
-from jobyard.store.database import GONE, connect, open_pool, show_pool, why
+from jobyard.store.database import GONE, connect, open_pool, passes_pooler, show_pool, why
 from jobyard.store.lanes import Lanes
 from jobyard.telemetry import LogEvent, metrics, traces
 from jobyard.telemetry.instruments import MAINTAIN, WORKER
@@ -75,13 +76,12 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
     from jobyard.api.server import Server
 
     url = _database(settings)
-    await require_current_schema(url, connections=settings.database_pool)
-    pooler = settings.pooler is not None
+    pooler = await require_current_schema(url, connections=settings.database_pool)
     pool = await open_pool(
         url,
         size=settings.database_pool,
         hot=True,
-        pooler=pooler,
+        pooler=pooler or settings.pooler is not None,
         name="jobyard api",
         command_timeout=settings.database_timeout_seconds,
     )
@@ -97,24 +97,31 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
     clock = SystemClock()
     url = _direct(settings)
     connections = working.CONNECTIONS + OWN_CONNECTIONS + settings.handler_connections
-    await require_current_schema(url, connections=connections)
+    pooler = _is_pooled(settings, found=await require_current_schema(url, connections=connections))
     mailer = mailer_of(settings)
     handlers = load_handlers(settings, mailer)
     telemetry.hear_python_logging(settings.log_level)
-    pool = await open_pool(url, size=working.CONNECTIONS, hot=True, name="jobyard worker")
-    database = HandlerDatabase(url, settings.handler_connections, settings.max_payload_bytes)
+    pool = await open_pool(
+        url,
+        size=working.CONNECTIONS,
+        hot=True,
+        pooler=pooler,
+        name="jobyard worker",
+        command_timeout=working.COMMAND_SECONDS,
+    )
+    database = HandlerDatabase(url, settings.handler_connections, settings.max_payload_bytes, pooler=pooler)
     options = working.WorkerOptions(
         settings.concurrency, settings.lease_seconds, settings.grace_seconds, settings.max_payload_bytes
     )
     async with _traces("jobyard-worker", settings, stop):
         process = working.Worker(
             pool,
-            PostgresBus(url, clock),
+            PollingBus() if pooler else PostgresBus(url, clock),
             clock,
             handlers,
             options,
-            lambda on_expired: Heartbeat(url, settings.lease_seconds, on_expired),
-            Children(child_options(settings)),
+            lambda on_expired: Heartbeat(url, settings.lease_seconds, on_expired, pooler=pooler),
+            Children(child_options(settings, pooler=pooler)),
             database,
         )
 
@@ -134,9 +141,11 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
     return process.exit_code
 
 
-def child_options(settings: Settings) -> ChildOptions:
+def child_options(settings: Settings, *, pooler: bool = False) -> ChildOptions:
     """How a worker with these settings starts its children: each has the same ones, and the same handlers."""
     environment = os.environ | {"JOBYARD_APP": settings.app or ""}
+    if pooler and settings.database_direct_url is None:
+        environment["JOBYARD_POOLER"] = "transaction"  # which the worker may have found out by itself
     return ChildOptions(
         [sys.executable, "-m", "jobyard.child"], environment, str(Path.cwd()), settings.child_jobs
     )
@@ -144,8 +153,14 @@ def child_options(settings: Settings) -> ChildOptions:
 
 async def _maintain(settings: Settings, stop: asyncio.Event) -> int:
     url = _direct(settings)
-    await require_current_schema(url, connections=maintaining.CONNECTIONS)
-    pool = await open_pool(url, size=maintaining.CONNECTIONS, hot=True, name="jobyard maintain")
+    found = await require_current_schema(url, connections=maintaining.CONNECTIONS)
+    pool = await open_pool(
+        url,
+        size=maintaining.CONNECTIONS,
+        hot=True,
+        pooler=_is_pooled(settings, found=found),
+        name="jobyard maintain",
+    )
     process = maintaining.Maintainer(
         pool, SystemClock(), settings.completed_retention_days, settings.failed_retention_days
     )
@@ -209,8 +224,9 @@ async def _health(settings: Settings, pages: Pages) -> AsyncGenerator[None]:
         yield
 
 
-async def require_current_schema(url: str, *, connections: int) -> None:
-    """Raises StartError. Says how many processes like this one, of so many connections, the server carries."""
+async def require_current_schema(url: str, *, connections: int) -> bool:
+    """Whether a pooler is in the way. Raises StartError. Says how many processes like this one, of so many connections,
+    the server carries."""
     connection = await _reach(url)
     try:
         await _tell_connections(connection, connections)
@@ -219,6 +235,7 @@ async def require_current_schema(url: str, *, connections: int) -> None:
                 f"the schema of {without_password(url)} is older than this release; run `make migrate` "
                 "(or `jobyard migrate`) first"
             )
+        return await passes_pooler(connection)
     finally:
         await connection.close()
 
@@ -250,9 +267,13 @@ def _database(settings: Settings) -> str:
 
 def _direct(settings: Settings) -> str:
     """The address of workers and maintainers, whose planner settings and listener pass no transaction pooler."""
-    if settings.pooler is not None and settings.database_direct_url is None:
-        raise StartError(
-            "JOBYARD_POOLER says that DATABASE_URL passes a transaction pooler; workers and maintainers need "
-            "DATABASE_DIRECT_URL, an address of the same database that passes none"
-        )
     return settings.direct_url or _database(settings)
+
+
+def _is_pooled(settings: Settings, *, found: bool) -> bool:
+    """Whether the direct address passes a pooler all the same, as was said or `found`; then that is told: it works, and
+    less well."""
+    pooled = found or (settings.pooler is not None and settings.database_direct_url is None)
+    if pooled:
+        telemetry.warning(LogEvent.POOLER)
+    return pooled

@@ -163,12 +163,6 @@ def test_a_loopback_name_that_leads_elsewhere_without_a_key(monkeypatch: pytest.
         Server(None, Settings(host="localhost", port=0))
 
 
-@pytest.mark.parametrize("command", ["worker", "maintain"])
-def test_a_pooler_in_the_way_of_processes_that_need_a_direct_address(command: str, database: str) -> None:
-    said = the_sentence(run(command, DATABASE_URL=database, JOBYARD_POOLER="transaction"))
-    assert "DATABASE_DIRECT_URL" in said
-
-
 def test_a_migration_that_was_edited_after_it_was_applied(database: str) -> None:
     async def edit() -> None:
         connection = await asyncpg.connect(database)

@@ -37,7 +37,9 @@ class Processes:
 
 
 @asynccontextmanager
-async def yard_processes(folder: Path, url: str, **settings: str) -> AsyncGenerator[Processes]:
+async def yard_processes(
+    folder: Path, url: str, *, app: str = "dangerous_jobs", **settings: str
+) -> AsyncGenerator[Processes]:
     """All of them, ready. `client` has the key and talks to the API unless told otherwise."""
     ports = {role: free_port() for role in ("api", "worker", "maintain")}
     common = {"DATABASE_URL": url, "JOBYARD_HOME": str(folder), "JOBYARD_KEY": KEY} | settings
@@ -45,7 +47,7 @@ async def yard_processes(folder: Path, url: str, **settings: str) -> AsyncGenera
         started = {
             role: programs.enter_context(
                 program(
-                    folder, role, *(("--app", "dangerous_jobs") if role == "worker" else ()),
+                    folder, role, *(("--app", app) if role == "worker" else ()),
                     **{"PORT" if role == "api" else "JOBYARD_HEALTH_PORT": str(port)}, **common,
                 )
             )

@@ -8,11 +8,10 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg
-
 from jobyard import telemetry
 from jobyard.loop import backoff, end_if_cancelled
 from jobyard.ports import Clock, WakeUp
+from jobyard.servers import connected
 from jobyard.telemetry import LogEvent, metrics
 
 CHANNEL = "jobyard_ready"
@@ -76,7 +75,7 @@ class PostgresBus:
 
     async def _listen(self, on_wake: Callable[[WakeUp], None], *, was_lost: bool) -> None:
         """Listen until the connection is lost, which raises."""
-        connection = await asyncpg.connect(
+        connection = await connected(
             self._url, timeout=CONNECT_SECONDS, server_settings={"application_name": "jobyard listener"}
         )
         try:

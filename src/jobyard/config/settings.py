@@ -116,7 +116,7 @@ class Settings:
         "JOBYARD_POOLER",
         values.one_of("transaction"),
         None,
-        "Set to `transaction` when DATABASE_URL passes a transaction pooler.",
+        "Set to `transaction` when DATABASE_URL passes a transaction pooler that is not found out by itself.",
     )
     smtp_url: str | None = _setting(
         "JOBYARD_SMTP_URL",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import asyncpg
 
 from jobyard.config import without_password
 from jobyard.domain.errors import DatabaseUnavailable
+from jobyard.servers import WatchedConnection, connected
 from jobyard.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ HOT_SETTINGS = {
 """For connections that run only our own hot statements: a plan made on empty tables stays right on full ones."""
 
 MINIMUM_SERVER = 150000
+STATEMENTS_KEPT = 200
 CONNECT_TIMEOUT_SECONDS = 10.0
 COMMAND_TIMEOUT_SECONDS = 30.0
 TRANSIENT = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
@@ -54,7 +56,7 @@ GONE = (
 """The database, or the way to it, is gone: nothing is known of the statement's fate."""
 
 
-class PlainConnection(asyncpg.Connection):
+class PlainConnection(WatchedConnection):
     """A connection that is not reset between uses: our statements leave no session state behind, and the reset
     would cost a round trip each time."""
 
@@ -79,12 +81,13 @@ async def open_pool(
     settings = {"application_name": name} | (HOT_SETTINGS if hot and not pooler else {})
     pool = asyncpg.create_pool(
         url,
+        connect=cast("Any", connected),  # of its many arguments we give these few
         min_size=0,
         max_size=size,
         max_inactive_connection_lifetime=0 if hot else 300,
         timeout=min(CONNECT_TIMEOUT_SECONDS, command_timeout),
         command_timeout=command_timeout,
-        statement_cache_size=0 if pooler else 200,
+        statement_cache_size=0 if pooler else STATEMENTS_KEPT,
         max_cached_statement_lifetime=0,
         connection_class=PlainConnection,
         server_settings=settings,
@@ -94,11 +97,13 @@ async def open_pool(
 
 
 async def connect(url: str, *, hot: bool, name: str) -> asyncpg.Connection[asyncpg.Record]:
-    """One connection of its own, for those that must not wait for a pool (heartbeat, listener)."""
-    return await asyncpg.connect(
+    """One connection of its own, for those that must not wait for a pool. One that is not `hot` may pass a transaction
+    pooler."""
+    return await connected(
         url,
         timeout=CONNECT_TIMEOUT_SECONDS,
         command_timeout=COMMAND_TIMEOUT_SECONDS,
+        statement_cache_size=STATEMENTS_KEPT if hot else 0,
         max_cached_statement_lifetime=0,
         connection_class=PlainConnection,
         server_settings={"application_name": name} | (HOT_SETTINGS if hot else {}),
@@ -155,6 +160,11 @@ async def require_supported_server(connection: Connection, url: str) -> None:
         raise DatabaseUnavailable(
             f"{without_password(url)} is PostgreSQL {version.major}; Jobyard needs {MINIMUM_SERVER // 10000} or newer"
         )
+
+
+async def passes_pooler(connection: Connection) -> bool:
+    """Whether something stands between that lends sessions out: it gave us another number than the session has."""
+    return connection.get_server_pid() != await connection.fetchval("SELECT pg_backend_pid()")
 
 
 def values(records: list[Any], column: str) -> list[Any]:

@@ -28,6 +28,12 @@ class LogEvent(StrEnum):
         "usable",
         "processes_carried",
     )
+    POOLER = (
+        "pooler",
+        "warning",
+        "At start: the address of this process passes a connection pooler. It works without planner settings of its own, "
+        "and a worker polls each second, as no wake-up reaches it. Set DATABASE_DIRECT_URL.",
+    )
     API_STARTED = "api.started", "info", "The API takes connections.", "host", "port"
     API_STOPPED = "api.stopped", "info", "The API has answered everybody and ends."
     WORKER_STARTED = (

@@ -18,10 +18,13 @@ STOP_SECONDS = 0.2
 
 class Heartbeat:
     """Renews the leases of one worker id from `start` until `stop`. `on_expired` is called in the heartbeat's thread
-    with the id whose row was gone."""
+    with the id whose row was gone. `pooler`: the address passes one."""
 
-    def __init__(self, url: str, lease_seconds: float, on_expired: Callable[[int], None]) -> None:
+    def __init__(
+        self, url: str, lease_seconds: float, on_expired: Callable[[int], None], *, pooler: bool = False
+    ) -> None:
         self._url = url
+        self._pooler = pooler
         self._lease_seconds = lease_seconds
         self._on_expired = on_expired
         self._worker: int | None = None
@@ -67,7 +70,7 @@ class Heartbeat:
         while True:
             try:
                 if connection is None or connection.is_closed():
-                    connection = await connect(self._url, hot=True, name="jobyard heartbeat")
+                    connection = await connect(self._url, hot=not self._pooler, name="jobyard heartbeat")
                 await self._beat(connection)
                 self.failures = 0
                 metrics.loop_succeeded("heartbeat")

@@ -55,10 +55,12 @@ Told = Progress | LogLine | Committed
 
 
 class HandlerDatabase:
-    """What handlers do on the database: a pool with the server's own planner settings, opened when it is first used."""
+    """What handlers do on the database: a pool with the server's own planner settings, opened when it is first used.
+    `pooler`: the address passes one."""
 
-    def __init__(self, url: str, size: int, max_payload_bytes: int) -> None:
+    def __init__(self, url: str, size: int, max_payload_bytes: int, *, pooler: bool = False) -> None:
         self._url = url
+        self._pooler = pooler
         self._size = size
         self.max_payload_bytes = max_payload_bytes
         self._lanes = Lanes()
@@ -69,7 +71,9 @@ class HandlerDatabase:
     async def pool(self) -> Pool:
         async with self._opening:
             if self._pool is None:
-                self._pool = await open_pool(self._url, size=self._size, hot=False, name="jobyard handlers")
+                self._pool = await open_pool(
+                    self._url, size=self._size, hot=False, pooler=self._pooler, name="jobyard handlers"
+                )
             return self._pool
 
     async def intake(self) -> Intake:

@@ -33,6 +33,9 @@ LAST_WRITES_SECONDS = 0.7
 """Of a drain: how long handlers that were cancelled, and then the last writes may take (these have what is left of the
 grace too). With the grace of 8 s they end it within 9 s."""
 
+COMMAND_SECONDS = 10.0
+"""What a statement of a worker may take before it is tried again: a database that froze must not hold it for long."""
+
 CONNECTIONS = 2
 """Of the pool: one claims while the other settles. The heartbeat and the listener have their own."""
 
