@@ -55,7 +55,9 @@ TRIES = """
 SELECT job, run, attempt, lease, worker, outcome FROM jobyard.attempt
 UNION ALL SELECT job, run, attempt, lease, worker, status FROM jobyard.done
 """
-LOG = "SELECT seq, kind, jobs, attempts, details, leases, worker FROM jobyard.event WHERE seq > $1 ORDER BY seq"
+LOG = (
+    "SELECT seq, kind, jobs, attempts, details, leases, worker FROM jobyard.event WHERE seq > $1 ORDER BY seq"
+)
 EMPTY = "; ".join(f"DELETE FROM jobyard.{table}" for table in TABLES if table != "lane")
 """Lanes stay: they are never deleted, and their ids are cached. Truncating takes longer than the example itself."""
 
@@ -68,7 +70,7 @@ A_NEW_JOB = st.fixed_dictionaries(
         "type": st.sampled_from(TYPES),
         "max_attempts": st.integers(1, 3),
         "backoff": st.sampled_from((Backoff(0.0, 0.0), Backoff(MINUTE, 2 * MINUTE))),
-        "due_in": st.sampled_from((0.0, 0.0, -MINUTE, MINUTE, DAY)),
+        "due_in": st.sampled_from((0.0, 0.0, 0.0, -MINUTE, MINUTE, DAY)),
         "is_dated": st.booleans(),
         "key": st.sampled_from((None, None, None, "mine", "yours")),
         "body": st.sampled_from(("one", "other")),
@@ -149,12 +151,14 @@ class Machine(RuleBasedStateMachine):
     def run(self, work: Any) -> Any:
         return self.runner.run(work)
 
-    @initialize()
-    def empty_with_two_workers(self) -> None:
+    @initialize(asked=st.lists(A_NEW_JOB, min_size=4, max_size=6))
+    def begin_with_jobs_and_workers(self, asked: list[dict[str, Any]]) -> None:
         async def prepare() -> None:
             await self.db.execute(EMPTY)
             for _ in range(2):
                 await self._start_worker()
+            await self._create(asked)
+            await self.look()
 
         self.run(prepare())
 
@@ -163,24 +167,37 @@ class Machine(RuleBasedStateMachine):
     def running(self) -> list[Job]:
         return self.model.with_status(Status.PROCESSING)
 
+    def waiting(self) -> list[Job]:
+        return self.model.with_status(Status.PENDING)
+
+    def ready(self) -> list[Job]:
+        return [job for job in self.waiting() if job.is_ready]
+
     def final(self) -> list[Job]:
         return self.model.with_status(Status.COMPLETED, Status.FAILED)
 
     def alive(self) -> list[int]:
         return [worker for worker, beats in self.model.workers.items() if beats]
 
+    def busy(self) -> list[int]:
+        return [worker for worker in self.alive() if self.model.held_by(worker)]
+
     def dead(self) -> list[int]:
         return [worker for worker in self.started if not self.model.workers.get(worker)]
 
     def lost(self) -> list[int]:
-        """Leases that are nobody's any more."""
-        held = {job.lease for job in self.running()}
-        return [lease for lease in self.attempts if lease not in held]
+        """Leases that are nobody's any more: those of jobs that run under another, if there are any."""
+        held = {job.lease: job.id for job in self.running()}
+        lost = [lease for lease in self.attempts if lease not in held]
+        return [lease for lease in lost if self.attempts[lease][0].job in held.values()] or lost
 
     # Jobs come
 
     @step(asked=st.lists(A_NEW_JOB, min_size=1, max_size=3))
     async def create(self, asked: list[dict[str, Any]]) -> None:
+        await self._create(asked)
+
+    async def _create(self, asked: list[dict[str, Any]]) -> None:
         jobs = [self._new_job(**options) for options in asked]
         expected = [
             self.model.create(job, options["due_in"]) for job, options in zip(jobs, asked, strict=True)
@@ -208,6 +225,7 @@ class Machine(RuleBasedStateMachine):
         if is_deleted:
             await upkeep.delete_expired_keys(self.db)
 
+    @whenever(lambda it: any(job.due_in > 0 for job in it.waiting()))
     @step(how_far=st.sampled_from((SOON, SOON, LATER)))
     async def promote(self, how_far: float) -> None:
         then = datetime.now(UTC) + timedelta(seconds=how_far)
@@ -215,7 +233,7 @@ class Machine(RuleBasedStateMachine):
 
     # Attempts begin and end
 
-    @whenever(alive)
+    @whenever(ready)
     @step(
         which=SOME,
         limit=st.integers(1, 4),
@@ -225,7 +243,7 @@ class Machine(RuleBasedStateMachine):
     async def claim(self, which: int, limit: int, types: tuple[str, ...], levels: tuple[int, ...]) -> None:
         await self._claim(_choose(self.alive(), which), limit, types, levels)
 
-    @whenever(dead)
+    @whenever(lambda it: it.dead() and it.ready())
     @step(which=SOME)
     async def claim_by_a_dead_worker(self, which: int) -> None:
         await self._claim(_choose(self.dead(), which), 10, TYPES, (0, 1, 2))
@@ -274,12 +292,11 @@ class Machine(RuleBasedStateMachine):
         assert (moved, over) == expected
 
     @whenever(lambda it: it.attempts)
-    @step(which=SOME)
-    async def tell_of_progress(self, which: int) -> None:
-        attempt, _ = self.attempts[_choose(list(self.attempts), which)]
-        heard = await dispatch.put_progress(
-            self.db, [ProgressSaid(attempt.job, attempt.lease, 50.0, "half")]
-        )
+    @step(which=SOME, is_late=st.booleans())
+    async def tell_of_progress(self, which: int, is_late: bool) -> None:
+        leases = (self.lost() if is_late else None) or list(self.attempts)
+        attempt, _ = self.attempts[_choose(leases, which)]
+        heard = await dispatch.put_progress(self.db, [ProgressSaid(attempt.job, attempt.lease, 50.0, "half")])
         assert heard == ({attempt.lease} if self.model.may_tell(attempt.job, attempt.lease) else set())
 
     @whenever(running)
@@ -291,29 +308,26 @@ class Machine(RuleBasedStateMachine):
 
     # Workers come and go
 
-    @whenever(lambda it: len(it.alive()) < 3)
-    @step()
-    async def start_a_worker(self) -> None:
-        await self._start_worker()
-
     async def _start_worker(self) -> None:
         worker = await self.scene.worker(*TYPES)
         self.model.workers[worker] = True
         self.started.append(worker)
 
-    @whenever(alive)
+    @whenever(running)
     @step(which=SOME)
     async def a_worker_dies(self, which: int) -> None:
-        worker = _choose(self.alive(), which)
+        worker = _choose(self.busy() or self.alive(), which)
         self.model.workers[worker] = False
         await self.scene.expire(worker)
+        await self._start_worker()
 
-    @whenever(alive)
+    @whenever(running)
     @step(which=SOME)
     async def a_worker_leaves(self, which: int) -> None:
-        worker = _choose(self.alive(), which)
+        worker = _choose(self.busy() or self.alive(), which)
         del self.model.workers[worker]
         await dispatch.stop_worker(self.db, worker)
+        await self._start_worker()
 
     @step(which=SOME)
     async def beat(self, which: int) -> None:
@@ -331,18 +345,22 @@ class Machine(RuleBasedStateMachine):
         if is_handed_back:
             await self._settle({it.lease for it in held}, None)
 
+    @whenever(lambda it: it.running() or it.dead())
     @step(is_far_ahead=st.sampled_from((False, False, False, True)))
     async def sweep(self, is_far_ahead: bool) -> None:
         then = datetime.now(UTC) + timedelta(seconds=2 * LEASE) if is_far_ahead else None
         swept = await upkeep.sweep(self.db, self.scene.lanes, then)
         assert upkeep.Swept(sorted(swept.workers), swept.ways) == self.model.sweep(all_expired=is_far_ahead)
+        if is_far_ahead:
+            await self._start_worker()
 
     # People ask
 
     @whenever(lambda it: it.known)
-    @step(which=SOME)
-    async def cancel(self, which: int) -> None:
-        job = _choose(self.known, which)
+    @step(which=SOME, is_running=st.booleans())
+    async def cancel(self, which: int, is_running: bool) -> None:
+        running = [job.id for job in self.running()] if is_running else []
+        job = _choose(running or self.known, which)
         answer = await answered(verbs.cancel(self.db, job, DEFAULT_TENANT))
         assert answer == answer_of(lambda: self.model.cancel(job))
 
@@ -360,10 +378,11 @@ class Machine(RuleBasedStateMachine):
         assert await verbs.redrive(self.db, letters, every=every) == self.model.redrive(letters, every)
 
     @whenever(lambda it: it.known)
-    @step(which=FEW, run=st.integers(1, 2))
-    async def redrive_without_a_look(self, which: list[int], run: int) -> None:
-        """A run that may be over, or not, or answered already, or yet to come."""
-        asked = list({(_choose(self.known, one), run) for one in which})
+    @step(which=FEW, earlier=st.integers(0, 1))
+    async def redrive_without_a_look(self, which: list[int], earlier: int) -> None:
+        """A run that may have failed, or completed, or be answered already, or not be over."""
+        jobs = {_choose(self.known, one) for one in which}
+        asked = [(job, self.model.jobs[job].run - earlier if job in self.model.jobs else 1) for job in jobs]
         assert await verbs.redrive(self.db, asked) == self.model.redrive(asked)
 
     @whenever(lambda it: it.model.letters)
@@ -375,7 +394,11 @@ class Machine(RuleBasedStateMachine):
     @whenever(lambda it: it.model.letters)
     @step(which=SOME)
     async def purge_what_was_seen_before(self, which: int) -> None:
-        letters = [_choose(self.model.letters, which)]
+        seen = self.model.letters
+        living = [
+            (job, run) for job, run in seen if job in self.model.jobs and self.model.jobs[job].run > run
+        ]
+        letters = [_choose(living or seen, which)]
         assert await dead_letters.purge(self.db, letters) == self.model.purge(letters)
 
     async def _dead_letters(self, type: Any, reason: Any, limit: int) -> list[tuple[UUID, int]]:
@@ -399,6 +422,11 @@ class Machine(RuleBasedStateMachine):
         kept = {Status.COMPLETED: completed, Status.FAILED: failed}
         seconds = [30 * DAY if is_kept else 3 * DAY for is_kept in kept.values()]
         assert await upkeep.delete_finished(self.db, *seconds) == self.model.delete_finished(kept)
+
+    # So that lives go on: these are as likely as all the others together.
+    create_too = create
+    claim_first = claim_next = claim_more = claim
+    settle_first = settle_next = settle_more = settle
 
     # What holds after every step
 
@@ -463,6 +491,3 @@ class Machine(RuleBasedStateMachine):
 
 def _choose(of: Sequence[A], which: int) -> A:
     return of[which % len(of)]
-
-
-

@@ -102,9 +102,7 @@ class Job:
 
     @property
     def standing(self) -> Standing:
-        return Standing(
-            self.attempt, self.asked.max_attempts, self.crashes, self.suspect, self.asked.backoff
-        )
+        return Standing(self.attempt, self.asked.max_attempts, self.crashes, self.suspect, self.asked.backoff)
 
     @property
     def is_ready(self) -> bool:
@@ -186,9 +184,7 @@ class Model:
     def may_tell(self, job: UUID, lease: int) -> bool:
         """Whether an attempt is heard when it tells of its progress: it runs, or has completed the job."""
         found = self.jobs.get(job)
-        return bool(
-            found and found.lease == lease and found.status in (Status.PROCESSING, Status.COMPLETED)
-        )
+        return bool(found and found.lease == lease and found.status in (Status.PROCESSING, Status.COMPLETED))
 
     def dead_letters(self, type: str | None, reason: Reason | None, limit: int) -> list[tuple[UUID, int]]:
         """The oldest of them."""
