@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from jobyard.domain.errors import JobyardError
-from jobyard.domain.job import DEFAULT_TENANT, LaneKey, NewJob
+from jobyard.domain.job import DEFAULT_TENANT, NewJob
 from jobyard.domain.lifecycle import (
     DEAD_LETTER_REASONS,
     Cancelled,
@@ -448,7 +448,8 @@ class Machine(RuleBasedStateMachine):
 
     def _all_different(self, found: list[A], expected: set[A]) -> bool:
         missing, strange = expected - set(found), set(found) - expected
-        assert not (missing or strange), f"missing: {missing}; not in the model: {strange}"
+        assert not missing, f"the model has them, the store has not: {missing}"
+        assert not strange, f"the store has them, the model has not: {strange}"
         return len(found) == len(expected)
 
     def _given(self, lease: int | None) -> int | None:

@@ -111,6 +111,6 @@ RARELY_MET = {
 )
 def test_the_model_notices_a_guard_that_is_missing(stage: Stage, guard: str, monkeypatch: pytest.MonkeyPatch):
     cut_out(monkeypatch, *REMOVED[guard])
-    with pytest.raises(Exception) as noticed:  # noqa: PT011 - a server's refusal is a notice too
+    with pytest.raises(Exception) as noticed:
         run_state_machine_as_test(lambda: Machine(*stage), settings=GUARDS)
     print(repr(noticed.value)[:500])  # noqa: T201 - shows with -s what each guard prevents
