@@ -130,7 +130,7 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
             show_pool(pool)
             return metrics.exposition(WORKER, ready=process.ready)
 
-        async with _health(settings, Pages(lambda: process.ready, shown)):
+        async with _health(settings, Pages(lambda: process.ready, lambda: process.parts, shown)):
             await until_stopped(process.run(), process.stop, stop)
         await mailer.close()
         database.close()
@@ -170,7 +170,7 @@ async def _maintain(settings: Settings, stop: asyncio.Event) -> int:
         show_pool(pool)
         return metrics.exposition(MAINTAIN, ready=process.ready)
 
-    async with _health(settings, Pages(lambda: process.ready, shown)):
+    async with _health(settings, Pages(lambda: process.ready, lambda: process.parts, shown)):
         await until_stopped(process.run(), process.stop, stop)
     pool.terminate()
     return OK
