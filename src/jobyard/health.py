@@ -78,9 +78,7 @@ def _shows(request: bytes, key: Key | None) -> bool:
 
 def _readiness(pages: Pages) -> bytes:
     """In the form of the API's own answer."""
-    status, word = (
-        (b"200 OK", "ready") if pages.is_ready() else (b"503 Service Unavailable", "not_ready")
-    )
+    status, word = (b"200 OK", "ready") if pages.is_ready() else (b"503 Service Unavailable", "not_ready")
     parts = {name: {"ok": works} for name, works in pages.parts().items()}
     return _whole(status, json.dumps({"status": word, "parts": parts}).encode(), JSON)
 
