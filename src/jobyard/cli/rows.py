@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from jobyard.cli.failure import headline, in_full
+from jobyard.cli.failure import headline, with_traceback
 from jobyard.cli.sentence import how_far
 from jobyard.cli.table import STATUS_STYLES, Column, Row
 from jobyard.cli.times import age, ago, duration, moment, until
@@ -119,7 +119,7 @@ def _attempt_row(number: int, attempt: Attempt, *, traceback: bool) -> Row:
         ),
         {"OUTCOME": OUTCOME_STYLES.get(attempt.outcome, "yellow")},
         note="" if traceback else headline(attempt.error),
-        block=in_full(attempt.error) if traceback else "",
+        block=with_traceback(attempt.error) if traceback else "",
     )
 
 

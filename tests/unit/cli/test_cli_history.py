@@ -61,7 +61,19 @@ def test_traceback_shows_the_error_in_full(yard: Yard, run: Run) -> None:
     result = run("attempts", "j", "--traceback")
     for line in TRACE.splitlines():
         assert f"  {line}\n" in result.stdout
+    assert "no traceback" not in result.stdout
     assert result.stderr == ""
+
+
+def test_an_attempt_that_no_exception_ended_says_that_it_has_no_traceback(yard: Yard, run: Run) -> None:
+    timeout = {"type": "Timeout", "message": "the attempt ran longer than 5 s"}
+    yard.rows["attempts"] = [attempt(2, "completed"), attempt(1, "retry", error=timeout)]
+    _, _, *beneath, _ = run("attempts", "j", "--traceback").stdout.splitlines()
+    assert beneath == [
+        "  Timeout: the attempt ran longer than 5 s",
+        "  no traceback: no exception of the handler ended this attempt",
+        "",
+    ]
 
 
 def test_a_running_try_has_no_duration_and_no_error(yard: Yard, run: Run) -> None:
