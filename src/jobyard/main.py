@@ -23,7 +23,7 @@ from jobyard.health import Pages, health_server
 from jobyard.key import Key
 from jobyard.loading import load_handlers, mailer_of
 from jobyard.maintain import maintainer as maintaining
-from jobyard.process import OK, StartError, run_process, until_stopped
+from jobyard.process import OK, SUPERVISED, StartError, run_process, until_stopped
 from jobyard.store import migrate as migrating
 from jobyard.store.database import GONE, connect, open_pool, passes_pooler, show_pool, why
 from jobyard.store.lanes import Lanes
@@ -229,7 +229,8 @@ async def require_current_schema(url: str, *, connections: int) -> bool:
     the server carries."""
     connection = await _reach(url)
     try:
-        await _tell_connections(connection, connections)
+        if not os.environ.get(SUPERVISED):  # under `jobyard dev` nobody counts processes
+            await _tell_connections(connection, connections)
         if not await migrating.is_current(connection):
             raise StartError(
                 f"the schema of {without_password(url)} is older than this release; run `make migrate` "
