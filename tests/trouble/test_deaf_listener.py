@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,16 +20,13 @@ A_STATEMENT = 50_000
 
 
 @pytest.fixture
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(server_folder: Path) -> Iterator[str]:
     """The address of a server that is reached by TCP: where a connection is a pipe, there is nothing to end it by."""
     try:
         socket.create_server((ADDRESS, PORT)).close()
     except OSError as taken:
         pytest.skip(f"the port of a PostgreSQL on {ADDRESS} is taken: {taken}")
-    folder = tmp_path_factory.mktemp("server")
-    for above in (folder, *list(folder.parents)[:2]):
-        above.chmod(0o755)
-    with EmbeddedPostgres(folder, settings={"listen_addresses": ADDRESS, "fsync": "off"}):
+    with EmbeddedPostgres(server_folder, settings={"listen_addresses": ADDRESS, "fsync": "off"}):
         yield f"postgresql://jobyard@{ADDRESS}:{PORT}/jobyard"
 
 

@@ -24,11 +24,9 @@ ANSWERED_WITHIN_SECONDS = 2 * DATABASE_SECONDS + 1
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[EmbeddedPostgres]:
+async def server(server_folder: Path) -> AsyncIterator[EmbeddedPostgres]:
     """One of its own, with the schema."""
-    for above in (tmp_path, *list(tmp_path.parents)[:2]):
-        above.chmod(0o755)
-    with EmbeddedPostgres(tmp_path / "server") as server:
+    with EmbeddedPostgres(server_folder) as server:
         connection = await connect(server.url("jobyard"), hot=False, name="test")
         await migrate(connection, server.url("jobyard"))
         await connection.close()
