@@ -14,8 +14,8 @@ from typing import Any
 import asyncpg
 
 from jobyard import telemetry
-from jobyard.bus.polling import PollingBus
-from jobyard.bus.postgres import PostgresBus
+from jobyard.bus.listener import Listener
+from jobyard.bus.polling import Polling
 from jobyard.clock import SystemClock
 from jobyard.config import Settings, without_password
 from jobyard.domain.errors import DatabaseUnavailable
@@ -116,7 +116,7 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
     async with _traces("jobyard-worker", settings, stop):
         process = working.Worker(
             pool,
-            PollingBus() if pooler else PostgresBus(url, clock),
+            Polling() if pooler else Listener(url, clock),
             clock,
             handlers,
             options,

@@ -75,10 +75,10 @@ def test_every_import_that_may_not_be_breaks_the_contract(lint: Lint) -> None:
     lines = {
         "newcomer.py": "import jobyard.store.reads",
         "domain/job.py": "import asyncio, msgspec, jobyard.telemetry",
-        "worker/pool.py": "import jobyard.bus.postgres, jobyard.maintain.due",
+        "worker/pool.py": "import jobyard.bus.listener, jobyard.maintain.due",
         "client/http.py": "import jobyard.config",
         "cli/get.py": "import jobyard.store.reads",
-        "bus/postgres.py": "import jobyard.store.reads",
+        "bus/listener.py": "import jobyard.store.reads",
         "config/values.py": "import jobyard.ids",
     }
     told = lint(lines).stdout

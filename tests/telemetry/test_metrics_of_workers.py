@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from jobyard import Fail, Retry
-from jobyard.bus.postgres import PostgresBus
+from jobyard.bus.listener import Listener
 from jobyard.clock import SystemClock
 from jobyard.health import Pages, health_server
 from jobyard.key import Key
@@ -161,7 +161,7 @@ async def test_a_stuck_thread_is_visible(make_bench: Any) -> None:
 
 
 async def test_a_lost_listener_is_visible(yard: Yard) -> None:
-    nowhere = PostgresBus(f"postgresql://nobody@127.0.0.1:{free_port()}/x", SystemClock())
+    nowhere = Listener(f"postgresql://nobody@127.0.0.1:{free_port()}/x", SystemClock())
     async with yard.working({"t": lambda: None}, bus=nowhere) as working:
         await until(lambda: metrics.LOOP_FAILURES.counts.get(("listener",)))
         working.worker.show()

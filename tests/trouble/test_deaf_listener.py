@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobyard.bus.postgres import CHANNEL, SESSION
+from jobyard.bus.listener import CHANNEL, SESSION
 from jobyard.servers import connected
 from jobyard.store.embedded import EmbeddedPostgres
 from worker.yard import until

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from chaos.proxy import Proxy
-from jobyard.bus.postgres import PostgresBus
+from jobyard.bus.listener import Listener
 from jobyard.clock import SystemClock
 from jobyard.servers import connected, servers_of
 from jobyard.store.database import open_pool
@@ -89,9 +89,9 @@ async def test_a_worker_goes_on_at_the_other_server_after_a_failover(yard: Yard,
 async def test_while_its_listener_is_frozen_a_worker_polls_and_then_listens_again(
     yard: Yard, way: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobyard.bus.postgres.CHECK_SECONDS", 0.5)
+    monkeypatch.setattr("jobyard.bus.listener.CHECK_SECONDS", 0.5)
     proxy, port = await way()
-    bus = PostgresBus(address(yard, port), SystemClock())
+    bus = Listener(address(yard, port), SystemClock())
 
     async def handle() -> None: ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobyard.bus.postgres import PostgresBus
+from jobyard.bus.listener import Listener
 from jobyard.clock import SystemClock
 from worker.yard import DeafBus, Yard, until
 
@@ -39,7 +39,7 @@ async def test_with_a_bus_that_never_delivers_polling_finds_jobs_of_new_lanes_to
 
 
 async def test_a_notification_wakes_an_idle_worker_and_a_new_lane_is_learnt(yard: Yard) -> None:
-    bus = PostgresBus(yard.url, SystemClock())
+    bus = Listener(yard.url, SystemClock())
     async with yard.working({"t": handle}, bus=bus) as working:
         await working.idle(yard)
         await until(lambda: bus.healthy, "it listens")

@@ -13,12 +13,12 @@ from uuid import UUID
 
 import asyncpg
 
-from jobyard.bus.postgres import PostgresBus
+from jobyard.bus.listener import Listener
 from jobyard.clock import SystemClock
 from jobyard.domain.job import NewJob
 from jobyard.domain.lifecycle import Change
 from jobyard.ids import new_job_id
-from jobyard.ports import EventBus, WakeUp
+from jobyard.ports import WakeUp, WakeUps
 from jobyard.store.database import Connection, Pool, open_pool
 from jobyard.store.dispatch import Claimed, Ending, Lane
 from jobyard.store.intake import Created, Intake
@@ -179,7 +179,7 @@ class Yard:
         concurrency: int = 4,
         lease: float = 30.0,
         grace: float = 2.0,
-        bus: EventBus | None = None,
+        bus: WakeUps | None = None,
     ) -> AsyncGenerator[Working]:
         """A worker that runs, as the composition root builds it, and that is drained at the end."""
         clock = SystemClock()
@@ -187,7 +187,7 @@ class Yard:
         database = HandlerDatabase(self.url, 2, MAX_RESULT_BYTES)
         worker = Worker(
             pool,
-            bus or PostgresBus(self.url, clock),
+            bus or Listener(self.url, clock),
             clock,
             functions if isinstance(functions, Handlers) else handlers(functions),
             WorkerOptions(concurrency, lease, grace, MAX_RESULT_BYTES),

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from jobyard.ports import WakeUp
 
 
-class PollingBus:
+class Polling:
     """Whoever subscribes finds everything by its own polling."""
 
     healthy = False

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from jobyard import telemetry
 from jobyard.loop import cancelled
-from jobyard.ports import Clock, EventBus
+from jobyard.ports import Clock, WakeUps
 from jobyard.store import dispatch
 from jobyard.store.database import Pool
 from jobyard.store.dispatch import Ending
@@ -54,7 +54,7 @@ class Worker:
     def __init__(
         self,
         pool: Pool,
-        bus: EventBus,
+        bus: WakeUps,
         clock: Clock,
         handlers: Handlers,
         options: WorkerOptions,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import asyncpg
 import pytest
 
-from jobyard.bus.postgres import CHANNEL, CHECK_SECONDS, PostgresBus, parse_wake
+from jobyard.bus.listener import CHANNEL, CHECK_SECONDS, Listener, parse_wake
 from jobyard.clock import ManualClock
 from jobyard.ports import WakeUp
 from jobyard.store.database import Connection
@@ -43,7 +43,7 @@ def test_a_message_names_lanes_and_workers_and_garbage_wakes_everybody(message: 
 
 @dataclass
 class Heard:
-    bus: PostgresBus
+    bus: Listener
     clock: ManualClock
     db: Connection
     wakes: list[WakeUp] = field(default_factory=list[WakeUp])
@@ -83,7 +83,7 @@ def log() -> Iterator[Log]:
 @pytest.fixture
 async def heard(log: Log, database: str, connection: Connection) -> AsyncIterator[Heard]:
     clock = ManualClock()
-    bus = PostgresBus(database, clock)
+    bus = Listener(database, clock)
     heard = Heard(bus, clock, connection)
     async with bus.subscribe(heard.wakes.append):
         await heard.listening()
@@ -129,7 +129,7 @@ async def test_a_connection_that_froze_without_a_reset_is_noticed_by_its_check(
     heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server no longer hears: its LISTEN is gone, and its connection stands."""
-    monkeypatch.setattr("jobyard.bus.postgres.CHECK_SECONDS", 0.05)
+    monkeypatch.setattr("jobyard.bus.listener.CHECK_SECONDS", 0.05)
     original = asyncpg.Connection.execute
 
     async def unheard(self: asyncpg.Connection, query: str, *args: object, **more: object) -> str:
@@ -146,7 +146,7 @@ async def test_a_connection_that_froze_without_a_reset_is_noticed_by_its_check(
 
 async def test_it_waits_for_a_database_that_is_not_there_yet(connection: Connection, database: str) -> None:
     clock = ManualClock()
-    bus = PostgresBus(database.replace("/test_", "/absent_"), clock)
+    bus = Listener(database.replace("/test_", "/absent_"), clock)
     wakes: list[WakeUp] = []
     async with bus.subscribe(wakes.append):
         for _ in range(3):
@@ -161,7 +161,7 @@ async def test_it_waits_for_a_database_that_is_not_there_yet(connection: Connect
 
 
 async def test_the_end_of_a_subscription_closes_its_connection(heard: Heard, database: str) -> None:
-    async with PostgresBus(database, ManualClock()).subscribe(lambda _: None):
+    async with Listener(database, ManualClock()).subscribe(lambda _: None):
         await until(lambda: heard.db.fetchval(
             "SELECT count(*) = 2 FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'jobyard listener'"
         ), "two listen")  # fmt: skip

@@ -39,7 +39,7 @@ def _numbers(text: str) -> frozenset[int]:
     return frozenset() if text in ("", "*") else frozenset(map(int, text.split(",")))
 
 
-class PostgresBus:
+class Listener:
     """One listening connection a process. It needs an address that passes no transaction pooler."""
 
     def __init__(self, url: str, clock: Clock) -> None:
