@@ -16,7 +16,8 @@ from jobyard.maintain.due import LONGEST_PAUSE_SECONDS, Due
 from jobyard.maintain.maintainer import CONNECTIONS, Maintainer
 from jobyard.maintain.retention import PAUSE_SECONDS, Retention
 from jobyard.maintain.sweep import SWEEP_SECONDS, Sweep
-from jobyard.store import dispatch, upkeep
+from jobyard.ports import Message, Subscription
+from jobyard.store import dispatch, messages, upkeep
 from jobyard.store.database import Connection, Pool, open_pool
 from worker.yard import Yard, until
 
@@ -138,6 +139,19 @@ async def test_retention_deletes_what_is_old_enough_and_rests_as_long_as_it_took
     assert await retention.step() == PAUSE_SECONDS
 
 
+async def test_a_message_goes_when_no_repeat_of_it_can_come_and_nobody_wants_it(yard: Yard) -> None:
+    retention = Retention(yard.pool, ManualClock(), completed_days=7, failed_days=90)
+    await messages.make(yard.db, "topic", [Subscription("topic", "slow")])
+    await messages.publish(yard.db, "topic", [Message("wanted", b"")])
+    await messages.make(yard.db, "nobody", [])
+    await messages.publish(yard.db, "nobody", [Message("old", b"")])
+    await yard.db.execute("UPDATE jobyard.message SET published_at = now() - interval '61 min'")
+    await messages.publish(yard.db, "nobody", [Message("young", b"")])
+    assert await retention.step() == 0.0
+    assert {row["id"] for row in await yard.db.fetch("SELECT id FROM jobyard.message")} == {"wanted", "young"}
+    assert await retention.step() == PAUSE_SECONDS
+
+
 async def test_a_maintainer_outlives_the_loss_of_its_connections(yard: Yard) -> None:
     async with maintaining(yard) as maintainer:
         await until(lambda: maintainer.ready, "it is ready")
@@ -157,7 +171,7 @@ async def test_it_says_that_it_is_not_ready_while_a_loop_fails(yard: Yard) -> No
         await until(lambda: maintainer.ready, "it is ready")
         await yard.db.execute("ALTER TABLE jobyard.scheduled RENAME TO away")
         await until(lambda: not maintainer.ready, "it is not ready")
-        assert [part for part, works in maintainer.parts.items() if not works] == ["due"]
+        assert (maintainer.parts["due"], maintainer.parts["sweep"]) == (False, True)
         await yard.db.execute("ALTER TABLE jobyard.away RENAME TO scheduled")
         await until(lambda: maintainer.ready, "it is ready again")
     assert not maintainer.ready

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobyard import telemetry
 from jobyard.ports import Clock
-from jobyard.store import upkeep
+from jobyard.store import messages, upkeep
 from jobyard.store.database import Pool
 from jobyard.telemetry import LogEvent, metrics
 
@@ -30,8 +30,11 @@ class Retention:
             events = await upkeep.delete_old_events(
                 connection, max(self._completed_seconds, self._failed_seconds)
             )
-        if not jobs and not keys and not events:
+            old_messages = await messages.delete_old(connection)
+        if not jobs and not keys and not events and not old_messages:
             return PAUSE_SECONDS
         metrics.DELETED.add(by=jobs)
-        telemetry.info(LogEvent.DELETED, jobs=jobs, idempotency_keys=keys, events=events)
+        telemetry.info(
+            LogEvent.DELETED, jobs=jobs, idempotency_keys=keys, events=events, messages=old_messages
+        )
         return self._clock.now() - started

@@ -191,6 +191,7 @@ class LogEvent(StrEnum):
         "jobs",
         "idempotency_keys",
         "events",
+        "messages",
     )
 
     # Requests
@@ -241,6 +242,13 @@ class LogEvent(StrEnum):
         "error",
     )
     LISTENER_BACK = "listener.back", "info", "Wake-ups arrive again."
+    MESSAGE_SET_ASIDE = (
+        "message.set_aside",
+        "warning",
+        "A message of the event bus was delivered as often as its subscription allows, never acked, and waits for a person.",
+        "subscription",
+        "message",
+    )
 
     # Others
 
