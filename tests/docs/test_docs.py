@@ -24,6 +24,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 EMBEDDED = "To run without a PostgreSQL of your own (extra `embedded`)"
 OTEL = "To send traces (extra `otel`)"
+GCP = "To emulate Pub/Sub (extra `gcp`)"
 GENERATED = [
     "docs/explanation/architecture.md",
     "docs/explanation/states.svg",
@@ -53,6 +54,7 @@ def groups() -> dict[str, list[str]]:
         "To run": told["project"]["dependencies"],
         EMBEDDED: told["project"]["optional-dependencies"]["embedded"],
         OTEL: told["project"]["optional-dependencies"]["otel"],
+        GCP: told["project"]["optional-dependencies"]["gcp"],
         "To build": told["dependency-groups"]["build"],
         "To develop": told["dependency-groups"]["dev"],
         "Programs that check": told["dependency-groups"]["tools"],
