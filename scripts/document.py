@@ -171,7 +171,8 @@ def _name(parameter: Any) -> str:
 
 
 def _default_of(parameter: Any) -> str:
-    return f" ({parameter.default:g})" if parameter.default else ""
+    default = parameter.default
+    return f" ({default:g})" if isinstance(default, float) and default else f" ({default})" if default else ""
 
 
 def exit_codes() -> str:
