@@ -43,7 +43,8 @@ def emulator_process(*options: str) -> Generator[Running]:
         [http] = re.findall(r"PUT (\S+)/faults", told)
         yield Running(found[1], http, process)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0, process.stderr.read()
+        code = process.wait(10)
+        assert (code, process.stderr.read()) == (0, "")
     finally:
         process.kill()
         process.communicate()

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import pubsub_v1
 from google.cloud.pubsub_v1.subscriber.futures import StreamingPullFuture
-from google.cloud.pubsub_v1.types import PublisherOptions, ReceivedMessage
+from google.cloud.pubsub_v1.types import (
+    PublisherOptions,
+    ReceivedMessage,
+    StreamingPullRequest,
+    StreamingPullResponse,
+)
+from google.pubsub_v1 import PublisherClient
 
 DEADLINE = 20.0
 
@@ -30,7 +37,7 @@ class Service:
     def __exit__(self, *_: object) -> None:
         for delete, names in reversed(self._made):
             with contextlib.suppress(GoogleAPICallError):
-                delete(**names)
+                delete(**names, retry=None)
         self.publisher.stop()
         self.publisher.transport.close()
         self.subscriber.close()
@@ -52,6 +59,11 @@ class Service:
         futures = [self.publisher.publish(topic, data, ordering_key=key, **attributes) for data in datas]
         return [future.result(DEADLINE) for future in futures]
 
+    def publish_at_once(self, topic: str, *messages: dict[str, Any]) -> list[str]:
+        """In one request."""
+        plain: Any = PublisherClient(transport=self.publisher.transport)
+        return list(plain.publish(topic=topic, messages=messages).message_ids)
+
     def pull(self, subscription: str, limit: int = 100) -> list[ReceivedMessage]:
         """What one pull brings, waiting for the first."""
         response = self.subscriber.pull(subscription=subscription, max_messages=limit, timeout=DEADLINE)
@@ -67,6 +79,15 @@ class Service:
                 self.ack(subscription, *got)
             found += got
         return found
+
+    def stream(self, subscription: str) -> Iterator[StreamingPullResponse]:
+        """A bare one, whose client stays and has no more to say."""
+
+        def requests() -> Iterator[StreamingPullRequest]:
+            yield StreamingPullRequest(subscription=subscription, stream_ack_deadline_seconds=10)
+            threading.Event().wait()
+
+        return self.subscriber.streaming_pull(requests(), timeout=DEADLINE)
 
     @contextlib.contextmanager
     def streaming(

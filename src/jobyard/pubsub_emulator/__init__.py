@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ def serve(host: str, port: int, http_port: int, plan: Plan) -> int:
 
 
 async def _serve(host: str, port: int, http_port: int, plan: Plan, stop: asyncio.Event) -> int:
+    # gRPC reads it when it is loaded. It would say a second time, in its own words, what we say in a sentence.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         from jobyard.pubsub_emulator.emulator import emulator
     except ModuleNotFoundError as missing:

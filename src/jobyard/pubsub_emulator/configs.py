@@ -88,10 +88,10 @@ def changed(config: Config, wanted: Config, mask: FieldMask) -> Config:
     if fixed := {path.split(".")[0] for path in mask.paths} & UNCHANGEABLE[kind]:
         raise InvalidArgument(f"cannot be changed: {', '.join(sorted(fixed))}")
     copy = kind(config)
-    try:
-        mask.MergeMessage(raw(wanted), raw(copy), replace_message_field=True, replace_repeated_field=True)
-    except ValueError as unknown:
-        raise InvalidArgument(f"invalid update_mask: {unknown}") from unknown
+    into = raw(copy)
+    if not mask.IsValidForDescriptor(cast("Any", into.DESCRIPTOR)):
+        raise InvalidArgument(f"the update_mask names a field that there is not: {', '.join(mask.paths)}")
+    mask.MergeMessage(raw(wanted), into, replace_message_field=True, replace_repeated_field=True)
     return copy
 
 

@@ -15,7 +15,7 @@ from jobyard.pubsub_emulator.faults import Faults
 from jobyard.pubsub_emulator.subscription import Subscription
 from jobyard.pubsub_emulator.tokens import TokenSigner
 
-ACKS = frozenset({102, 200, 201, 202, 204})
+ACKS = frozenset({200, 201, 202, 204})
 OUTSTANDING = 100
 """How many requests to one endpoint are open at a time."""
 
@@ -81,7 +81,7 @@ class Pushing:
 
 
 def envelope(subscription: Subscription, lease: Lease) -> dict[str, Any]:
-    """The body of a push. Ids and times come twice, as the service sends them."""
+    """The body of a push. Ids and times come twice, as the service sends them, and what is empty not at all."""
     message = lease.message
     published = datetime.fromtimestamp(message.published, UTC).isoformat(timespec="milliseconds")
     published = published.replace("+00:00", "Z")
@@ -92,10 +92,12 @@ def envelope(subscription: Subscription, lease: Lease) -> dict[str, Any]:
         "message_id": message.id,
         "publishTime": published,
         "publish_time": published,
+        "orderingKey": message.ordering_key,
     }
-    if message.ordering_key:
-        body["orderingKey"] = message.ordering_key
-    told: dict[str, Any] = {"message": body, "subscription": subscription.name}
+    told: dict[str, Any] = {
+        "message": {name: value for name, value in body.items() if value},
+        "subscription": subscription.name,
+    }
     if subscription.counts_attempts:
         told["deliveryAttempt"] = lease.attempt
     return told

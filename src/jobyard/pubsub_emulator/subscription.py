@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable
 
 from google.pubsub_v1 import types
@@ -103,8 +102,7 @@ class Subscription:
         self._timer = None
         if (moment := self._backlog.next_change()) is not None:
             delay = max(0.0, moment - self._clock())
-            with contextlib.suppress(RuntimeError):
-                self._timer = asyncio.get_running_loop().call_later(delay, self._pass_time)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._pass_time)
 
     def _pass_time(self) -> None:
         self._backlog.pass_time(self._clock())
