@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from jobyard.pubsub_emulator.backlog import Backlog, Backoff, Flow, Lease, Message, Rules
+from jobyard.pubsub_emulator.backlog import Backlog, Backoff, Lease, Message, Receiver, Rules
 
 
 class Graveyard:
@@ -182,23 +182,23 @@ def test_a_key_whose_messages_were_all_dropped_can_be_used_again() -> None:
     assert take(backlog, 600) == ["new"]
 
 
-@pytest.mark.parametrize(("flow", "fits"), [(Flow(max_messages=2), 2), (Flow(max_bytes=25), 3)])
-def test_no_more_is_delivered_than_the_receiver_has_room_for(flow: Flow, fits: int) -> None:
+@pytest.mark.parametrize(("receiver", "fits"), [(Receiver(max_messages=2), 2), (Receiver(max_bytes=25), 3)])
+def test_no_more_is_delivered_than_the_receiver_has_room_for(receiver: Receiver, fits: int) -> None:
     backlog = Backlog(Rules(), Graveyard().bury)
     for id in "abcdef":
         backlog.add(message(id, data=b"x" * 10))
-    leases = backlog.take(100, 0, flow=flow)
+    leases = backlog.take(100, 0, receiver=receiver)
     assert len(leases) == fits  # that which fills the last of the room is let in, as the service has it
-    assert backlog.take(100, 0, flow=flow) == []
+    assert backlog.take(100, 0, receiver=receiver) == []
     backlog.ack([leases[0].ack_id], 0)
-    assert len(backlog.take(100, 0, flow=flow)) == 1
+    assert len(backlog.take(100, 0, receiver=receiver)) == 1
 
 
 def test_a_lease_that_is_over_makes_room_at_its_receiver() -> None:
-    flow = Flow(max_messages=1)
+    receiver = Receiver(max_messages=1)
     backlog = backlog_of("ab")
-    backlog.take(100, 0, flow=flow)
-    assert len(backlog.take(100, 10, flow=flow)) == 1
+    backlog.take(100, 0, receiver=receiver)
+    assert len(backlog.take(100, 10, receiver=receiver)) == 1
 
 
 @pytest.mark.parametrize("ordered", [True, False])

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from queue import Queue
 from typing import Any
@@ -55,9 +55,6 @@ def endpoint() -> Iterator[Endpoint]:
     endpoint = Endpoint()
     with web_server_in_a_thread(endpoint.reply) as endpoint.server:
         yield endpoint
-
-
-Subscribe = Callable[..., str]
 
 
 @pytest.fixture

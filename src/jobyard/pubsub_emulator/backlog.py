@@ -62,11 +62,12 @@ class Rules:
 
 
 @dataclass(slots=True)
-class Flow:
-    """How much may be outstanding at whoever it is delivered to; None is no limit."""
+class Receiver:
+    """Whoever it is delivered to: how much may be outstanding there, and for how long. None is no wish."""
 
     max_messages: int | None = None
     max_bytes: int | None = None
+    ack_seconds: float | None = None
     messages: int = 0
     bytes: int = 0
 
@@ -112,7 +113,7 @@ class Lease:
     ack_id: str
     line: Line
     until: Moment
-    flow: Flow
+    receiver: Receiver
     message: Message = field(init=False)
     attempt: int = field(init=False)
 
@@ -154,19 +155,17 @@ class Backlog:
         else:
             self._ready.append(Line(entries=deque([again])))
 
-    def take(
-        self, limit: int, now: Moment, *, flow: Flow | None = None, ack_seconds: float | None = None
-    ) -> list[Lease]:
+    def take(self, limit: int, now: Moment, *, receiver: Receiver | None = None) -> list[Lease]:
         """Lease what is ready, within the limits."""
         self.pass_time(now)
-        flow = flow or Flow()
-        until = now + (ack_seconds or self.rules.ack_seconds)
+        receiver = receiver or Receiver()
+        until = now + (receiver.ack_seconds or self.rules.ack_seconds)
         taken: list[Lease] = []
         size = 0
-        while self._ready and len(taken) < limit and size < BATCH_BYTES and flow.has_room:
+        while self._ready and len(taken) < limit and size < BATCH_BYTES and receiver.has_room:
             line = self._ready.popleft()
             if self._has_fresh(line, now):
-                taken.append(self._lease(line, until, flow))
+                taken.append(self._lease(line, until, receiver))
                 size += line.head.message.size
         return taken
 
@@ -216,11 +215,11 @@ class Backlog:
         put_off = (line for _, _, line in self._put_off)
         return sum(len(line.entries) for line in itertools.chain(self._ready, put_off, leased))
 
-    def _lease(self, line: Line, until: Moment, flow: Flow) -> Lease:
-        lease = Lease(f"{line.head.message.id}:{next(self._numbers)}", line, until, flow)
+    def _lease(self, line: Line, until: Moment, receiver: Receiver) -> Lease:
+        lease = Lease(f"{line.head.message.id}:{next(self._numbers)}", line, until, receiver)
         self._leases[lease.ack_id] = lease
         heapq.heappush(self._ends, (until, lease.ack_id))
-        flow.take(lease.message)
+        receiver.take(lease.message)
         return lease
 
     def _known(self, ack_ids: Iterable[str]) -> Iterator[Lease]:
@@ -228,7 +227,7 @@ class Backlog:
 
     def _end(self, lease: Lease) -> None:
         del self._leases[lease.ack_id]
-        lease.flow.give_back(lease.message)
+        lease.receiver.give_back(lease.message)
 
     def _fail(self, lease: Lease, now: Moment) -> None:
         self._end(lease)

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from google.pubsub_v1 import types
 
-from jobyard.pubsub_emulator.backlog import Flow, Lease
+from jobyard.pubsub_emulator.backlog import Lease, Receiver
 from jobyard.pubsub_emulator.faults import Faults
 from jobyard.pubsub_emulator.subscription import Subscription
 from jobyard.pubsub_emulator.tokens import TokenSigner
@@ -45,10 +45,10 @@ class Pushing:
         await self._client.aclose()
 
     async def _push_all(self, subscription: Subscription) -> None:
-        flow = Flow(max_messages=OUTSTANDING)
+        receiver = Receiver(max_messages=OUTSTANDING)
         async with asyncio.TaskGroup() as requests:
             while True:
-                for lease in await subscription.next(OUTSTANDING, flow):
+                for lease in await subscription.next(OUTSTANDING, receiver):
                     requests.create_task(self._push(subscription, lease))
 
     async def _push(self, subscription: Subscription, lease: Lease) -> None:

@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.pubsub_v1 import types
 
 from jobyard.pubsub_emulator import limits
-from jobyard.pubsub_emulator.backlog import Flow, Lease
+from jobyard.pubsub_emulator.backlog import Lease, Receiver
 from jobyard.pubsub_emulator.faults import Faults
 from jobyard.pubsub_emulator.refusals import InvalidArgument, Unavailable
 from jobyard.pubsub_emulator.subscription import Subscription
@@ -24,8 +24,11 @@ class Stream:
         limits.check_ack_seconds(first.stream_ack_deadline_seconds)
         self._subscription = subscription
         self._faults = faults
-        self._ack_seconds = first.stream_ack_deadline_seconds
-        self._flow = Flow(_limit(first.max_outstanding_messages), _limit(first.max_outstanding_bytes))
+        self._receiver = Receiver(
+            _limit(first.max_outstanding_messages),
+            _limit(first.max_outstanding_bytes),
+            first.stream_ack_deadline_seconds,
+        )
         self._heartbeat = HEARTBEAT_SECONDS if first.protocol_version >= 1 else None
         self._answer(first)
 
@@ -52,7 +55,7 @@ class Stream:
             delivering.cancel()
 
     async def _deliveries(self) -> list[Lease]:
-        return await self._subscription.next(BATCH, self._flow, self._ack_seconds)
+        return await self._subscription.next(BATCH, self._receiver)
 
     async def _delivered(self, leases: list[Lease]) -> types.StreamingPullResponse:
         await self._faults.delay()
@@ -73,7 +76,7 @@ class Stream:
                 raise InvalidArgument("subscription and flow control belong in the first request of a stream")
             if request.stream_ack_deadline_seconds:
                 limits.check_ack_seconds(request.stream_ack_deadline_seconds)
-                self._ack_seconds = request.stream_ack_deadline_seconds
+                self._receiver.ack_seconds = request.stream_ack_deadline_seconds
             self._answer(request)
 
     def _answer(self, request: types.StreamingPullRequest) -> None:

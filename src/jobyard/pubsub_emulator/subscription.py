@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from google.pubsub_v1 import types
 
-from jobyard.pubsub_emulator.backlog import Backlog, Bury, Flow, Lease, Message, Moment
+from jobyard.pubsub_emulator.backlog import Backlog, Bury, Lease, Message, Moment, Receiver
 from jobyard.pubsub_emulator.configs import rules_of
 from jobyard.pubsub_emulator.faults import Faults
 from jobyard.pubsub_emulator.refusals import FailedPrecondition, NotFound
@@ -58,24 +58,22 @@ class Subscription:
         self._backlog.extend(ack_ids, seconds, self._clock())
         self._ring()
 
-    def take(self, limit: int, flow: Flow | None = None, ack_seconds: float | None = None) -> list[Lease]:
+    def take(self, limit: int, receiver: Receiver | None = None) -> list[Lease]:
         """What can be delivered now. Raises Refusal."""
         if self._is_deleted:
             raise NotFound(f"Resource not found (resource={self.name}).")
         if self.config.detached:
             raise FailedPrecondition(f"the subscription {self.name} is detached from its topic")
-        leases = self._backlog.take(limit, self._clock(), flow=flow, ack_seconds=ack_seconds)
+        leases = self._backlog.take(limit, self._clock(), receiver=receiver)
         for lease in leases:
             if self._faults.strikes("duplicate"):
                 self._backlog.repeat(lease)
         self._set_timer()
         return leases
 
-    async def next(
-        self, limit: int, flow: Flow | None = None, ack_seconds: float | None = None
-    ) -> list[Lease]:
+    async def next(self, limit: int, receiver: Receiver | None = None) -> list[Lease]:
         """What can be delivered, as soon as there is something. Raises Refusal."""
-        while not (leases := self.take(limit, flow, ack_seconds)):
+        while not (leases := self.take(limit, receiver)):
             await self._changed.wait()
         return leases
 
