@@ -136,7 +136,7 @@ def test_the_backoff_doubles_up_to_its_most() -> None:
 def test_the_backoff_of_a_lost_lease_begins_at_its_deadline() -> None:
     backlog = backlog_of("a", Rules(ack_seconds=10, backoff=Backoff(10, 600)))
     backlog.take(1, 0)
-    assert take(backlog, 10) == []
+    assert take(backlog, 19.9) == []
     assert backlog.next_change() == 20
     assert take(backlog, 20) == ["a"]
 
@@ -192,6 +192,14 @@ def test_no_more_is_delivered_than_the_receiver_has_room_for(receiver: Receiver,
     assert backlog.take(100, 0, receiver=receiver) == []
     backlog.ack([leases[0].ack_id], 0)
     assert len(backlog.take(100, 0, receiver=receiver)) == 1
+
+
+def test_a_delivery_stops_growing_at_ten_megabytes() -> None:
+    backlog = Backlog(Rules(), Graveyard().bury)
+    for id in "abc":
+        backlog.add(message(id, data=b"x" * 6_000_000))
+    assert take(backlog, 0) == ["a", "b"]
+    assert take(backlog, 0) == ["c"]
 
 
 def test_a_lease_that_is_over_makes_room_at_its_receiver() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 import uuid
 from collections.abc import Iterator
 from queue import Queue
@@ -16,6 +18,7 @@ from google.api_core.retry import Retry
 from service import DEADLINE, Service, datas
 
 from jobyard.pubsub_emulator.faults import Faults, Plan
+from web_server import Received, answer, web_server_in_a_thread
 
 CUTS_THE_FIRST = 2
 """With this seed half of the streams are cut, beginning with the first response and not the second."""
@@ -99,6 +102,13 @@ def test_a_call_is_refused_as_unavailable(service: Service, faulty: Running) -> 
         service.publisher.get_topic(topic=topic, retry=None)
 
 
+def test_a_stream_is_refused_as_unavailable(service: Service, faulty: Running) -> None:
+    subscription = service.subscription(service.topic())
+    plan(faulty, {"unavailable": 1})
+    with pytest.raises(exceptions.ServiceUnavailable, match="a fault that was asked for"):
+        next(service.stream(subscription))
+
+
 def test_the_client_tries_an_unavailable_call_again(service: Service, faulty: Running) -> None:
     topic = service.topic()
     plan(faulty, {"unavailable": 0.5, "seed": 1})
@@ -114,6 +124,29 @@ def test_a_call_comes_late(service: Service, faulty: Running) -> None:
     plan(faulty, {"slow": 1, "slowSeconds": 60})
     with pytest.raises(exceptions.DeadlineExceeded):
         service.publisher.get_topic(topic=topic, retry=None, timeout=0.2)
+
+
+def test_a_delivery_comes_late(service: Service, faulty: Running) -> None:
+    topic = service.topic()
+    stream = service.stream(service.subscription(topic))
+    next(stream)
+    endpoint: Queue[float] = Queue()
+
+    async def reply(received: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(204))
+        endpoint.put(time.monotonic())
+
+    with web_server_in_a_thread(reply) as server:
+        service.subscription(topic, push_config={"push_endpoint": server.url})
+        service.publish(topic, b"first")
+        endpoint.get(timeout=DEADLINE)
+        next(stream)
+        plan(faulty, {"slow": 1, "slowSeconds": 0.2})
+        begin = time.monotonic()
+        service.publish_at_once(topic, {"data": b"late"})  # late itself
+        next(stream)
+        assert time.monotonic() - begin >= 0.4
+        assert endpoint.get(timeout=DEADLINE) - begin >= 0.4
 
 
 @pytest.mark.parametrize("wrong", [{"duplicate": 1.1}, {"duplicate": "often"}, {"dubplicate": 1}])

@@ -195,6 +195,7 @@ def test_a_method_that_is_not_emulated_is_unimplemented(emulated: Service) -> No
     [
         {"max_outstanding_messages": 5},
         {"subscription": "projects/p/subscriptions/other"},
+        {"stream_ack_deadline_seconds": 9},
         {"modify_deadline_ack_ids": ["a"]},
         {"modify_deadline_ack_ids": ["a"], "modify_deadline_seconds": [601]},
     ],
@@ -215,6 +216,20 @@ def test_a_stream_has_a_deadline(emulated: Service) -> None:
     first = types.StreamingPullRequest(subscription=name)
     with pytest.raises(exceptions.InvalidArgument):
         list(emulated.subscriber.streaming_pull(iter([first]), timeout=20))
+
+
+def test_an_extension_has_its_limit_also_by_itself(emulated: Service) -> None:
+    name = emulated.subscription(emulated.topic())
+    with pytest.raises(exceptions.InvalidArgument):
+        emulated.subscriber.modify_ack_deadline(subscription=name, ack_ids=["a"], ack_deadline_seconds=601)
+
+
+def test_a_request_without_ack_ids_is_refused(emulated: Service) -> None:
+    name = emulated.subscription(emulated.topic())
+    with pytest.raises(exceptions.InvalidArgument):
+        emulated.subscriber.acknowledge(subscription=name, ack_ids=[])
+    with pytest.raises(exceptions.InvalidArgument):
+        emulated.subscriber.modify_ack_deadline(subscription=name, ack_ids=[], ack_deadline_seconds=60)
 
 
 def test_a_pull_asks_for_at_least_one_message(emulated: Service) -> None:

@@ -27,16 +27,16 @@ ACCOUNT = "pusher@test.iam.gserviceaccount.com"
 
 
 class Endpoint:
-    """Answers each push with the next of its statuses, the last one for ever."""
+    """Answers each push with the next of its statuses, the last one for ever; None hangs up."""
 
     def __init__(self) -> None:
-        self.statuses = [204]
+        self.statuses: list[int | None] = [204]
         self.received: Queue[Received] = Queue()
         self.server: WebServer
 
     async def reply(self, received: Received, writer: asyncio.StreamWriter) -> None:
         status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
-        writer.write(answer(status))
+        writer.write(answer(status) if status else b"")
         self.received.put(received)
 
     @property
@@ -102,9 +102,9 @@ def test_these_answers_are_acks(emulated: Service, topic: str, endpoint: Endpoin
     assert [endpoint.next_data(), endpoint.next_data()] == [b"1", b"2"]
 
 
-@pytest.mark.parametrize("status", [203, 301, 400, 429, 503])
+@pytest.mark.parametrize("status", [203, 301, 400, 429, 503, None])
 def test_after_any_other_answer_the_message_is_pushed_again(
-    emulated: Service, topic: str, endpoint: Endpoint, status: int
+    emulated: Service, topic: str, endpoint: Endpoint, status: int | None
 ) -> None:
     endpoint.statuses = [status, 204]
     pushed(emulated, topic, endpoint, enable_message_ordering=True)
@@ -174,18 +174,18 @@ def number(text: str) -> int:
     return int.from_bytes(decoded(text))
 
 
-def test_a_push_subscription_can_become_one_to_pull_and_back(
+def test_a_subscription_to_pull_can_become_one_that_pushes_and_back(
     emulated: Service, topic: str, endpoint: Endpoint
 ) -> None:
-    subscription = pushed(emulated, topic, endpoint)
-    with pytest.raises(exceptions.FailedPrecondition):
-        emulated.pull(subscription)
-    emulated.subscriber.modify_push_config(subscription=subscription, push_config={})
-    emulated.publish(topic, b"pulled")
-    assert datas(emulated.pull_all(subscription, 1)) == [b"pulled"]
+    subscription = emulated.subscription(topic)
     emulated.subscriber.modify_push_config(
         subscription=subscription, push_config={"push_endpoint": endpoint.url}
     )
     emulated.publish(topic, b"pushed")
     assert endpoint.next_data() == b"pushed"
+    with pytest.raises(exceptions.FailedPrecondition):
+        emulated.pull(subscription)
+    emulated.subscriber.modify_push_config(subscription=subscription, push_config={})
+    emulated.publish(topic, b"pulled")
+    assert datas(emulated.pull_all(subscription, 1)) == [b"pulled"]
     assert endpoint.received.empty()

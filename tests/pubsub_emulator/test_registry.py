@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from google.pubsub_v1 import types
 
-from jobyard.pubsub_emulator.backlog import AT_ONCE, Backoff
+from jobyard.pubsub_emulator.backlog import AT_ONCE, Backoff, Receiver
 from jobyard.pubsub_emulator.configs import completed_subscription, rules_of
 from jobyard.pubsub_emulator.faults import Faults
 from jobyard.pubsub_emulator.refusals import InvalidArgument, NotFound
@@ -96,6 +97,33 @@ async def test_a_change_holds_for_the_next_delivery(registry: Registry) -> None:
     )
     fail(subscription, 5)
     assert subscription.take(1) == []
+
+
+async def test_a_topic_forgets_a_subscription_that_left_it(registry: Registry) -> None:
+    subscription = subscribe(registry)
+    registry.detach_subscription(subscription.name)
+    assert registry.subscriptions_of_topic(TOPIC, 0, "") == ([], "")
+    registry.delete_subscription(subscription.name)
+    again = subscribe(registry)
+    registry.delete_subscription(again.name)
+    assert registry.subscriptions_of_topic(TOPIC, 0, "") == ([], "")
+
+
+async def test_whoever_waits_is_told_that_the_subscription_is_gone(registry: Registry) -> None:
+    subscription = subscribe(registry)
+    waiting = asyncio.create_task(subscription.next(1))
+    await asyncio.sleep(0)
+    registry.delete_subscription(subscription.name)
+    with pytest.raises(NotFound):
+        await asyncio.wait_for(waiting, 20)
+
+
+async def test_whoever_waits_is_given_what_another_did_not_ack_in_time(registry: Registry) -> None:
+    subscription = subscribe(registry)
+    registry.publish(TOPIC, [types.PubsubMessage(data=b"x")])
+    [lost] = subscription.take(1, Receiver(ack_seconds=0.01))
+    [again] = await asyncio.wait_for(subscription.next(1), 20)
+    assert again.message.id == lost.message.id
 
 
 async def test_pages_have_every_topic_once(registry: Registry) -> None:

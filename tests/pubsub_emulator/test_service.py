@@ -181,6 +181,12 @@ def test_a_stream_delivers_no_more_than_may_be_outstanding(service: Service, top
     stream.cancel()
 
 
+def test_a_stream_tells_whether_keys_are_in_order(service: Service, topic: str) -> None:
+    for ordered in (True, False):
+        stream = service.stream(service.subscription(topic, enable_message_ordering=ordered))
+        assert next(stream).subscription_properties.message_ordering_enabled is ordered
+
+
 # Dead letters
 
 
@@ -288,7 +294,10 @@ def test_the_topic_of_a_subscription_cannot_be_changed(service: Service, topic: 
 
 def test_a_stream_ends_when_its_subscription_is_deleted(service: Service, topic: str) -> None:
     subscription = service.subscription(topic)
-    streaming = service.subscriber.subscribe(subscription, callback=lambda message: message.ack())
+    arrived = threading.Event()
+    streaming = service.subscriber.subscribe(subscription, callback=lambda message: arrived.set())
+    service.publish(topic, b"a")
+    assert arrived.wait(DEADLINE)
     service.subscriber.delete_subscription(subscription=subscription)
     with pytest.raises(exceptions.NotFound):
         streaming.result(DEADLINE)
