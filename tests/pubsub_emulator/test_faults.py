@@ -174,6 +174,15 @@ def test_one_seed_gives_the_same_faults_again() -> None:
     assert strikes(7) != strikes(8)
 
 
+def test_a_plan_that_is_set_again_begins_anew() -> None:
+    faults = Faults()
+    found: list[list[bool]] = []
+    for _ in range(2):
+        faults.set(Plan(duplicate=0.5))
+        found.append([faults.strikes("duplicate") for _ in range(50)])
+    assert found[0] == found[1]
+
+
 def test_without_a_plan_nothing_goes_wrong() -> None:
     faults = Faults()
     assert not any(

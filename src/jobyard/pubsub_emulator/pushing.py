@@ -27,7 +27,9 @@ class Pushing:
         self._signer = signer
         self._faults = faults
         self._loops: dict[str, asyncio.Task[None]] = {}
-        self._client = httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=None))
+        # A connection that is used again may be closed by the endpoint just then, and the push fails that it never saw.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        self._client = httpx.AsyncClient(trust_env=False, limits=limits)
 
     def follow(self, subscription: Subscription) -> None:
         """Begin or end, after the subscription has changed."""
