@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,9 @@ from databases import copied_database
 from jobyard.store import database as db
 from jobyard.store.embedded import EmbeddedPostgres
 from jobyard.store.migrate import migrate, migrations
+
+# A run in the background of a script starts with Ctrl-C ignored, and so would everything that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TEMPLATE = "jobyard_test_" + hashlib.sha256("".join(m.digest for m in migrations()).encode()).hexdigest()[:12]
 

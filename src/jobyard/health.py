@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+import json
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -18,15 +19,16 @@ METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """What the answers are made of."""
+    """What the answers are made of. `parts`: whether each part of the process works now."""
 
     is_ready: Callable[[], bool]
+    parts: Callable[[], Mapping[str, bool]]
     metrics: Callable[[], bytes]
 
 
 @asynccontextmanager
 async def health_server(host: str, port: int | None, pages: Pages, key: Key | None) -> AsyncGenerator[None]:
-    """Serve GET /healthz (200 while the process answers), /readyz (200 or 503) and /metrics while the context is open.
+    """Serve GET /healthz (200 while the process answers), /readyz (200 or 503, with the parts) and /metrics while the context is open.
     With a key, /metrics asks for it; the others are open to probes. Without a port there is no server. Raises OSError
     when the port cannot be had."""
     if port is None:
@@ -57,10 +59,8 @@ def _response(request: bytes, pages: Pages, key: Key | None) -> bytes:
     match request.split(b" ", 2)[1:2]:
         case [b"/healthz"]:
             return _said(b"200 OK", b"alive")
-        case [b"/readyz"] if pages.is_ready():
-            return _said(b"200 OK", b"ready")
         case [b"/readyz"]:
-            return _said(b"503 Service Unavailable", b"not ready")
+            return _readiness(pages)
         case [b"/metrics"] if not _shows(request, key):
             return _said(b"401 Unauthorized", b"send the key as Authorization: Bearer <key>")
         case [b"/metrics"]:
@@ -74,6 +74,13 @@ def _shows(request: bytes, key: Key | None) -> bool:
     fields = (line.partition(b":") for line in request.split(b"\r\n")[1:])
     shown = [value.strip() for name, _, value in fields if name.strip().lower() == b"authorization"]
     return key is None or key.is_shown(shown)
+
+
+def _readiness(pages: Pages) -> bytes:
+    """In the form of the API's own answer."""
+    status, word = (b"200 OK", "ready") if pages.is_ready() else (b"503 Service Unavailable", "not_ready")
+    parts = {name: {"ok": works} for name, works in pages.parts().items()}
+    return _whole(status, json.dumps({"status": word, "parts": parts}).encode(), JSON)
 
 
 def _said(status: bytes, word: bytes) -> bytes:

@@ -23,7 +23,7 @@ from jobyard.health import Pages, health_server
 from jobyard.key import Key
 from jobyard.loading import load_handlers, mailer_of
 from jobyard.maintain import maintainer as maintaining
-from jobyard.process import OK, StartError, run_process, until_stopped
+from jobyard.process import OK, SUPERVISED, StartError, run_process, until_stopped
 from jobyard.store import migrate as migrating
 from jobyard.store.database import GONE, connect, open_pool, passes_pooler, show_pool, why
 from jobyard.store.lanes import Lanes
@@ -130,7 +130,7 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
             show_pool(pool)
             return metrics.exposition(WORKER, ready=process.ready)
 
-        async with _health(settings, Pages(lambda: process.ready, shown)):
+        async with _health(settings, Pages(lambda: process.ready, lambda: process.parts, shown)):
             await until_stopped(process.run(), process.stop, stop)
         await mailer.close()
         database.close()
@@ -170,7 +170,7 @@ async def _maintain(settings: Settings, stop: asyncio.Event) -> int:
         show_pool(pool)
         return metrics.exposition(MAINTAIN, ready=process.ready)
 
-    async with _health(settings, Pages(lambda: process.ready, shown)):
+    async with _health(settings, Pages(lambda: process.ready, lambda: process.parts, shown)):
         await until_stopped(process.run(), process.stop, stop)
     pool.terminate()
     return OK
@@ -229,7 +229,8 @@ async def require_current_schema(url: str, *, connections: int) -> bool:
     the server carries."""
     connection = await _reach(url)
     try:
-        await _tell_connections(connection, connections)
+        if not os.environ.get(SUPERVISED):  # under `jobyard dev` nobody counts processes
+            await _tell_connections(connection, connections)
         if not await migrating.is_current(connection):
             raise StartError(
                 f"the schema of {without_password(url)} is older than this release; run `make migrate` "

@@ -78,6 +78,8 @@ class Site:
     port: int
     pool: db.Pool
     client: httpx.AsyncClient
+    end: Callable[[], Awaitable[None]]
+    """Tell it to stop, and wait until it has."""
 
     async def post(
         self, body: bytes | dict[str, Any] = MAIL, path: str = "/api/jobs", **headers: str
@@ -148,6 +150,11 @@ async def serving(pool: db.Pool, *, lanes: Lanes | None = None, **settings: Any)
     server, stop = Server(app, values), asyncio.Event()
     task = asyncio.create_task(server.serve(stop))
     port = server.port
+
+    async def end() -> None:
+        stop.set()
+        await task
+
     key = {"Authorization": f"Bearer {values.key}"} if values.key else {}
     async with httpx.AsyncClient(
         base_url=f"http://127.0.0.1:{port}", headers=key, timeout=20, trust_env=False,
@@ -161,10 +168,9 @@ async def serving(pool: db.Pool, *, lanes: Lanes | None = None, **settings: Any)
 
         client.event_hooks = {"response": [judge]}
         try:
-            yield Site(app, port, pool, client)
+            yield Site(app, port, pool, client, end)
         finally:
-            stop.set()
-            await task
+            await end()
 
 
 async def until(condition: Callable[[], Awaitable[Any]], *, seconds: float = 10.0) -> Any:

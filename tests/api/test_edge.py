@@ -292,6 +292,23 @@ async def test_a_statement_that_waits_too_long_is_a_503_and_the_next_is_served(p
         assert (await site.get(f"/api/jobs/{job}")).status_code == 200
 
 
+async def test_a_process_that_has_to_stop_answers_what_the_database_holds_up_and_ends(
+    pool: Pool, scene: Scene, caplog: pytest.LogCaptureFixture
+):
+    async with serving(pool, grace_seconds=1.0) as site:
+        job = await site.add()
+        async with scene.locked("job"):
+            asks = [asyncio.create_task(it) for it in (site.post(), site.get(f"/api/jobs/{job}"))]
+            await until(scene.blocked)
+            async with asyncio.timeout(5):
+                await site.end()
+            for answer in await asyncio.gather(*asks):
+                problem(answer, 503, "database_unavailable")
+                assert answer.headers["retry-after"] == "1"
+    assert caplog.messages == ["Cancel 2 running task(s), timeout graceful shutdown exceeded"]
+    caplog.clear()
+
+
 async def test_the_database_comes_back_and_so_does_the_site(site: Site, scene: Scene):
     job = await site.add()
     await scene.db.execute(

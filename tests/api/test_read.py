@@ -104,11 +104,15 @@ async def test_an_odd_id_is_no_job_we_have(site: Site):
         "%F0%9F%90%8E",
         "%FF",
         job[:-1] + "%D9%A1",
-        str(new_job_id()),
     ]
-    for text in odd:
-        for path in ("", "/attempts", "/events"):
-            problem(await site.get(f"/api/jobs/{text}{path}"), 404, "not_found")
+    for path in ("", "/attempts", "/events"):
+        for text in odd:
+            answer = await site.get(f"/api/jobs/{text}{path}")
+            problem(answer, 404, "not_found")
+            assert "not the id of a job" in answer.json()["detail"]
+        answer = await site.get(f"/api/jobs/{new_job_id()}{path}")
+        problem(answer, 404, "not_found")
+        assert "No such job" in answer.json()["detail"]
 
 
 # Attempts and events

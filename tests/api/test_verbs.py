@@ -74,8 +74,10 @@ async def test_a_failed_job_is_run_again_and_any_other_is_refused(site: Site, sc
 
 @pytest.mark.parametrize("verb", ["cancel", "retry"])
 async def test_a_verb_on_no_job_is_not_found(site: Site, verb: str):
-    for job in (new_job_id(), "no-uuid"):
-        problem(await site.client.post(f"/api/jobs/{job}/{verb}"), 404, "not_found")
+    for job, says in ((new_job_id(), "No such job"), ("no-uuid", "not the id of a job")):
+        answer = await site.client.post(f"/api/jobs/{job}/{verb}")
+        problem(answer, 404, "not_found")
+        assert says in answer.json()["detail"]
 
 
 async def test_dead_letters_are_listed_newest_first_by_what_is_asked(site: Site, scene: Scene):

@@ -18,6 +18,7 @@ import pytest
 from jobyard.cli.endings import Exit
 from jobyard.config import Settings
 from jobyard.domain.lifecycle import MOVES, Status
+from jobyard.worker.runner import CANCEL_PATIENCE_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -180,6 +181,11 @@ def test_the_limits_are_all_told_with_their_true_defaults() -> None:
         if re.search(r"_MAX_|_TIMEOUT_|_QUEUE", field.metadata["variable"])
     }
     assert {variable: default for default, variable in told} == bounds
+
+
+def test_the_guide_to_long_jobs_tells_how_long_a_stopped_handler_may_clean_up() -> None:
+    text = (ROOT / "docs" / "how-to" / "long-jobs.md").read_text(encoding="utf-8")
+    assert f"{CANCEL_PATIENCE_SECONDS:g} seconds (`CANCEL_PATIENCE_SECONDS`)" in text
 
 
 def test_records_of_decisions_are_numbered_without_a_gap() -> None:

@@ -118,7 +118,7 @@ def test_every_command_tells_of_a_job_that_failed(
         assert len(items(run("list", "--all", "--json"))) == 2
 
         _, tries, _ = run("attempts", job)
-        assert re.findall(r"^ +1 +(\d) +(retry|failed)", tries, re.MULTILINE) == [
+        assert re.findall(r"^ *\d +1 +(\d) +(retry|failed)", tries, re.MULTILINE) == [
             ("1", "retry"),
             ("2", "failed"),
         ]

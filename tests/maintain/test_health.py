@@ -10,7 +10,7 @@ from jobyard.health import Pages, health_server
 from processes.program import free_port
 
 HOST = "127.0.0.1"
-OK = Pages(lambda: True, lambda: b"jobyard_ready 1.0\n")
+OK = Pages(lambda: True, lambda: {"due": True}, lambda: b"jobyard_ready 1.0\n")
 
 
 async def ask(port: int, request: bytes) -> bytes:
@@ -28,21 +28,24 @@ async def ask(port: int, request: bytes) -> bytes:
 
 async def test_it_tells_whether_the_process_is_alive_and_ready() -> None:
     port, ready = free_port(), True
+    pages = Pages(lambda: ready, lambda: {"due": True, "sweep": ready}, lambda: b"")
     async with (
-        health_server(HOST, port, Pages(lambda: ready, lambda: b""), None),
+        health_server(HOST, port, pages, None),
         httpx.AsyncClient(base_url=f"http://{HOST}:{port}") as client,
     ):
-        for path, status, word in (
-            ("/healthz", 200, "alive"),
-            ("/readyz", 200, "ready"),
-            ("/else", 404, "not found"),
-        ):
+        for path, status, word in (("/healthz", 200, "alive"), ("/else", 404, "not found")):
             answer = await client.get(path)
             assert (answer.status_code, answer.json()) == (status, {"status": word})
+        answer = await client.get("/readyz")
+        assert (answer.status_code, answer.json()) == (
+            200, {"status": "ready", "parts": {"due": {"ok": True}, "sweep": {"ok": True}}},
+        )  # fmt: skip
         ready = False
         assert (await client.get("/healthz")).status_code == 200
         answer = await client.get("/readyz")
-        assert (answer.status_code, answer.json()) == (503, {"status": "not ready"})
+        assert (answer.status_code, answer.json()) == (
+            503, {"status": "not_ready", "parts": {"due": {"ok": True}, "sweep": {"ok": False}}},
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(

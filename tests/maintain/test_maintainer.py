@@ -157,6 +157,7 @@ async def test_it_says_that_it_is_not_ready_while_a_loop_fails(yard: Yard) -> No
         await until(lambda: maintainer.ready, "it is ready")
         await yard.db.execute("ALTER TABLE jobyard.scheduled RENAME TO away")
         await until(lambda: not maintainer.ready, "it is not ready")
+        assert (maintainer.parts["due"], maintainer.parts["sweep"]) == (False, True)
         await yard.db.execute("ALTER TABLE jobyard.away RENAME TO scheduled")
         await until(lambda: maintainer.ready, "it is ready again")
     assert not maintainer.ready

@@ -356,3 +356,19 @@ async def test_a_batch_takes_its_rows_in_order_of_job_so_that_two_cannot_deadloc
         assert [row["job"] for row in free] == jobs[1:]
         written = await waiting
         assert (written if isinstance(written, set) else written.jobs) == set(jobs)
+
+
+async def test_of_a_job_that_comes_back_without_end_the_newest_attempts_are_kept(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+):
+    """F32."""
+    monkeypatch.setattr(dispatch, "ATTEMPTS_KEPT", 5)
+    (job,) = await scene.add()
+    leases: list[int] = []
+    for _ in range(12):
+        attempt = await scene.claim_one()
+        leases.append(attempt.lease)
+        await dispatch.hand_back(scene.db, scene.lanes, [ending(attempt)])
+    kept = await scene.db.fetch("SELECT lease FROM jobyard.attempt WHERE job = $1 ORDER BY lease", job)
+    assert [row["lease"] for row in kept] == leases[-5:]
+    assert await scene.standing_of(job) == ("pending", None, 0)

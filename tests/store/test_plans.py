@@ -179,6 +179,45 @@ async def test_a_claim_under_stale_statistics_takes_no_more_than_its_limit_and_r
     assert many < 1.5 * few < 1000, f"{many} pages for 10 of 100,000 jobs, {few} for 10 of 100"
 
 
+@pytest.mark.parametrize("share", [0.02, pytest.param(1.0, marks=pytest.mark.soak)])
+async def test_a_claim_does_not_feel_the_backlog_nor_the_dead_rows_of_a_long_transaction(
+    scene: Scene, share: float
+):
+    """F26: a million jobs to come, 200,000 dead letters, 500,000 completed, and a transaction left open meanwhile."""
+    await scene.add(100)
+    worker = await scene.worker()
+    job = (
+        "(id, timeout_seconds, backoff_base, backoff_cap, lane, max_attempts, priority, type, queue, payload)"
+    )
+    values = "60, 2, 60, 1, 5, 5, 'email', 'default', '{{}}'"
+    done = "(job, run, attempt, tenant, lease, worker, started_at, status, reason)"
+
+    async def pages_of_a_claim(hint: int) -> int:
+        asked = ("ARRAY[1]", f"ARRAY[{hint}]", "10", str(worker), "30")
+        return _buffers(await explain(scene.db, statement("claim"), *asked, options="ANALYZE, BUFFERS, "))
+
+    alone = await pages_of_a_claim(0)
+    async with scene.pool.acquire() as other, other.transaction(isolation="repeatable_read"):
+        await other.fetchval("SELECT count(*) FROM jobyard.ready")
+        for rows, table, into in (
+            (1_000_000, "scheduled", "(job, run_at, lane, run, attempt, crashes) SELECT {id}, now() + interval '1 d', 1, 1, 0, 0"),
+            (200_000, "done", done + " SELECT {id}, 1, 5, 1, -n, 1, now(), 'failed', 'exhausted'"),
+            (500_000, "done", done + " SELECT {id}, 1, 1, 1, -n, 1, now(), 'completed', NULL"),
+        ):  # fmt: skip
+            await _fill(scene.db, "job", f"{job} SELECT {{id}}, {values}", int(share * rows))
+            await _fill(scene.db, table, into, int(share * rows))
+        last = 0
+        for _ in range(max(20, int(share * 100))):
+            await scene.add(1000)
+            claimed = await scene.claim(worker, 1000, lanes=[1], hints=[last])
+            await dispatch.settle(scene.db, [ending(attempt, Succeeded()) for attempt in claimed])
+            last = claimed[-1].lease
+        await scene.add(100)
+        assert await pages_of_a_claim(last) <= 3 * alone
+        assert await pages_of_a_claim(0) > 3 * alone, "the dead rows are there"
+    assert await scene.db.fetchval("SELECT count(*) FROM jobyard.active") == 30
+
+
 async def _fill(connection: db.Connection, table: str, into: str, rows: int) -> None:
     made = f"lpad(to_hex({rows}::bigint << 32 | n), 32, '0')::uuid"
     await connection.execute(

@@ -204,7 +204,7 @@ async def test_a_failing_loop_and_its_recovery_are_visible() -> None:
 
 async def test_the_port_of_a_worker_shows_metrics_to_whoever_has_the_key() -> None:
     port = free_port()
-    pages = Pages(lambda: True, lambda: b"jobyard_ready 1.0\n")
+    pages = Pages(lambda: True, dict, lambda: b"jobyard_ready 1.0\n")
     async with (
         health_server("127.0.0.1", port, pages, Key("the-key")),
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,

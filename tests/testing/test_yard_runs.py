@@ -90,7 +90,7 @@ def test_a_ready_job_that_nobody_here_handles_stays_pending_with_a_warning_where
     jobyard.handler("greet")(lambda: None)
     jobyard.create("greet", delay_seconds=60)
     job = jobyard.create("gret")
-    with pytest.warns(NoHandler, match=r"no handler: gret \(1\); .* for email, greet, http") as warned:
+    with pytest.warns(NoHandler, match=r"no handler: gret \(1\); .* for .*\bgreet\b") as warned:
         ran = jobyard.run_until_idle() if way == "run_until_idle" else asyncio.run(in_a_coroutine())
     assert (ran, jobyard.job(job).status) == ([], "pending")
     assert [warning.filename for warning in warned] == [__file__]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jobyard import Context
-from jobyard.store import upkeep
+from jobyard.store import dispatch, upkeep
 from jobyard.store.database import connect
 from jobyard.store.lanes import Lanes
 from worker.yard import DeafBus, Yard, until
@@ -216,3 +216,36 @@ async def test_trouble_that_is_not_the_connections_never_ends_the_worker(yard: Y
         assert (await yard.end_of(good))["status"] == "completed"
         await until(lambda: yard.tries(retry), "the retry is on record")
         assert not working.task.done()
+
+
+async def test_it_names_each_part_that_does_not_work(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def handle() -> None: ...
+
+    async def not_beating(*_: object) -> bool:
+        raise ConnectionError
+
+    def all_but(*parts: str) -> dict[str, bool]:
+        return {part: part not in parts for part in ("claim", "settle", "reports", "heartbeat", "listener")}
+
+    async with yard.working({"t": handle}, lease=1.0) as working:
+        worker = working.worker
+        await until(lambda: worker.parts == all_but(), "all works")
+        with monkeypatch.context() as patch:
+            patch.setattr(dispatch, "beat", not_beating)
+            await until(lambda: not worker.parts["heartbeat"], "the missing beat is told")
+            assert not worker.ready
+        await until(lambda: worker.ready, "it beats again")
+        await yard.db.execute("ALTER TABLE jobyard.done RENAME TO away")
+        await yard.add()
+        await until(lambda: not worker.parts["settle"], "what cannot be settled is told")
+        await yard.db.execute("ALTER TABLE jobyard.away RENAME TO done")
+        await until(lambda: worker.parts == all_but(), "all works again")
+    assert not worker.ready
+
+
+async def test_a_worker_that_is_not_woken_is_ready_and_says_so(yard: Yard) -> None:
+    async def handle() -> None: ...
+
+    async with yard.working({"t": handle}, bus=DeafBus()) as working:
+        await until(lambda: working.worker.ready, "it is ready")
+        assert not working.worker.parts["listener"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import NoReturn
@@ -18,7 +19,7 @@ from jobyard.api.exchange import PROBLEM_JSON, Answer, Headers, Request
 from jobyard.api.parts import Parts
 from jobyard.api.problems import MethodNotAllowed, Unauthenticated, Unexpected, kind_of, problem_of
 from jobyard.api.route import Route
-from jobyard.domain.errors import NotFound
+from jobyard.domain.errors import DatabaseUnavailable, NotFound
 from jobyard.ports import Clock
 from jobyard.telemetry import LogEvent, metrics
 
@@ -55,6 +56,11 @@ class Edge:
             await self._router(scope, receive, send)
         except ClientGone:
             pass
+        except asyncio.CancelledError:
+            # The grace of a stopping process is over, and the database has not answered yet.
+            if request.status is not None:
+                raise
+            await _problem(DatabaseUnavailable("this process had to end"), request).send(request, send)
         except Exception as error:
             self._complaints.about(error, request)
             await _problem(error, request).send(request, send)

@@ -9,7 +9,7 @@ import asyncpg
 
 from jobyard.api.exchange import Request
 from jobyard.api.parts import Parts
-from jobyard.domain.errors import NotFound
+from jobyard.domain.errors import NotAnId, NotFound
 from jobyard.domain.job import DEFAULT_TENANT
 from jobyard.store import reads
 
@@ -20,7 +20,7 @@ def job_id(request: Request) -> uuid.UUID:
     """Anything but a UUID in its canonical form, in either case, is no job we have."""
     text = request.path_value("id")
     if not _canonical_uuid(text):
-        raise NotFound(text)
+        raise NotAnId(text)
     return uuid.UUID(text)
 
 

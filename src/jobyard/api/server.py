@@ -57,7 +57,8 @@ class Server:
         return self._socket.getsockname()[1]
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set; then take no new connections, answer those that wait, flush what was accepted."""
+        """Serve until `stop` is set; then take no new connections, answer those that wait, flush what was accepted. Ends
+        with the grace: what the database holds up longer is answered as not known to be accepted."""
         settings = self._settings
         config = uvicorn.Config(
             self._app,
@@ -83,7 +84,9 @@ class Server:
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         server.should_exit = True
-        await self._app.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(settings.grace_seconds):
+                await self._app.drain()
         await serving
         telemetry.info(LogEvent.API_STOPPED)
 

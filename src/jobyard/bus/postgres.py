@@ -21,6 +21,10 @@ a reset is noticed within twice this."""
 
 CONNECT_SECONDS = 5.0
 
+SESSION = {"application_name": "jobyard listener", "tcp_user_timeout": "20s"}
+"""Of the listener. Of one that does not read, as a process that is stopped, the session stands in the middle of a message
+and keeps vacuum from its work, unless the server may end it."""
+
 
 def parse_wake(message: str) -> WakeUp:
     """`lanes|workers`, each a comma-separated list of numbers, or `*` for any. Garbage wakes everybody."""
@@ -75,9 +79,7 @@ class PostgresBus:
 
     async def _listen(self, on_wake: Callable[[WakeUp], None], *, was_lost: bool) -> None:
         """Listen until the connection is lost, which raises."""
-        connection = await connected(
-            self._url, timeout=CONNECT_SECONDS, server_settings={"application_name": "jobyard listener"}
-        )
+        connection = await connected(self._url, timeout=CONNECT_SECONDS, server_settings=SESSION)
         try:
             heard = asyncio.Event()
             own_channel = f"jobyard_check_{connection.get_server_pid()}"

@@ -8,6 +8,8 @@ import msgspec
 
 from jobyard.printable import escaped
 
+NO_TRACEBACK = "no traceback: no exception of the handler ended this attempt"
+
 
 def headline(error: Any) -> str:
     """One line."""
@@ -22,6 +24,15 @@ def in_full(error: Any) -> str:
             return escaped(f"{_said(error)}\n\n{trace}".rstrip(), keep="\n")
         case _:
             return escaped(_said(error), keep="\n")
+
+
+def with_traceback(error: Any) -> str:
+    """In full, for who asked for the traceback: where there is none it says so."""
+    match error:
+        case {"type": _, "message": _} if not error.get("traceback"):
+            return f"{in_full(error)}\n{NO_TRACEBACK}"
+        case _:
+            return in_full(error)
 
 
 def _said(error: Any) -> str:

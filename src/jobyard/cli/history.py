@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -50,7 +49,7 @@ def log(job_id: JobId, as_json: JsonLines = False) -> None:
             for body in oldest_first.json():
                 say_json(body)
         elif lines := [*oldest_first]:
-            _print_log(lines, client.attempts(job_id))
+            _print_log(lines, [*client.attempts(job_id)][::-1])
         else:
             complain("no line: a handler writes them with `ctx.log(text)`")
 
@@ -61,10 +60,10 @@ def _print_json(newest_first: Stream[Any]) -> None:
 
 
 def _print_attempts(found: list[Attempt], *, traceback: bool) -> None:
-    from jobyard.cli.rows import ATTEMPT_COLUMNS, attempt_row
+    from jobyard.cli.rows import ATTEMPT_COLUMNS, attempt_rows
     from jobyard.cli.table import print_table
 
-    if not print_table(ATTEMPT_COLUMNS, (attempt_row(it, traceback=traceback) for it in found)):
+    if not print_table(ATTEMPT_COLUMNS, attempt_rows(found, traceback=traceback)):
         complain(
             "no attempt yet: the job waits for its time or for a worker; `jobyard watch ID` shows when it is due, "
             "`jobyard queues` who could run it"
@@ -80,7 +79,7 @@ def _print_events(found: list[Event]) -> None:
     print_table(EVENT_COLUMNS, event_rows(found))
 
 
-def _print_log(lines: list[LogLine], attempts: Iterable[Attempt]) -> None:
+def _print_log(lines: list[LogLine], attempts: list[Attempt]) -> None:
     from jobyard.cli.rows import LOG_COLUMNS, log_rows
     from jobyard.cli.table import print_table
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from jobyard.cli.failure import headline, in_full
+from jobyard.cli.failure import headline, with_traceback
 from jobyard.cli.sentence import how_far
 from jobyard.cli.table import STATUS_STYLES, Column, Row
 from jobyard.cli.times import age, ago, duration, moment, until
@@ -26,6 +26,7 @@ JOB_COLUMNS = (
     Column("AGE", whole=True, right=True),
 )
 ATTEMPT_COLUMNS = (
+    Column("#", whole=True, right=True),
     Column("RUN", whole=True, right=True),
     Column("TRY", whole=True, right=True),
     Column("OUTCOME", whole=True),
@@ -41,6 +42,7 @@ EVENT_COLUMNS = (
 )
 LOG_COLUMNS = (
     Column("TIME", whole=True),
+    Column("#", whole=True, right=True),
     Column("RUN", whole=True, right=True),
     Column("TRY", whole=True, right=True),
     Column("LEVEL", whole=True),
@@ -94,13 +96,20 @@ def job_row(job: Job) -> Row:
     )
 
 
-def attempt_row(attempt: Attempt, *, traceback: bool) -> Row:
+def attempt_rows(oldest_first: Iterable[Attempt], *, traceback: bool) -> Iterator[Row]:
+    """Counted, since attempts that were handed back or crashed carry the same try."""
+    for number, attempt in enumerate(oldest_first, 1):
+        yield _attempt_row(number, attempt, traceback=traceback)
+
+
+def _attempt_row(number: int, attempt: Attempt, *, traceback: bool) -> Row:
     outcome = f"{attempt.outcome} ({attempt.reason})" if attempt.reason else attempt.outcome
     took = ""
     if attempt.started_at and attempt.ended_at:
         took = duration((attempt.ended_at - attempt.started_at).total_seconds())
     return Row(
         (
+            str(number),
             str(attempt.run),
             str(attempt.attempt),
             outcome,
@@ -110,7 +119,7 @@ def attempt_row(attempt: Attempt, *, traceback: bool) -> Row:
         ),
         {"OUTCOME": OUTCOME_STYLES.get(attempt.outcome, "yellow")},
         note="" if traceback else headline(attempt.error),
-        block=in_full(attempt.error) if traceback else "",
+        block=with_traceback(attempt.error) if traceback else "",
     )
 
 
@@ -145,15 +154,15 @@ def _facts(data: dict[str, Any], time: datetime) -> Iterator[str]:
         yield f"next in {duration((datetime.fromisoformat(data['retryAt']) - time).total_seconds())}"
 
 
-def log_rows(lines: list[LogLine], attempts: Iterable[Attempt]) -> Iterator[Row]:
-    """A text of several lines goes on beneath itself."""
-    of_lease = {it.lease: (str(it.run), str(it.attempt)) for it in attempts}
+def log_rows(lines: list[LogLine], oldest_first: Iterable[Attempt]) -> Iterator[Row]:
+    """Each with its attempt, counted as `attempt_rows` does; a text of several lines goes on beneath itself."""
+    of_lease = {it.lease: (str(at), str(it.run), str(it.attempt)) for at, it in enumerate(oldest_first, 1)}
     for line in lines:
         first, *others = line.text.splitlines() or [""]
-        run, number = of_lease.get(line.lease, ("", ""))
+        attempt = of_lease.get(line.lease, ("", "", ""))
         styles = {"LEVEL": LEVEL_STYLES.get(line.level, "")}
-        yield Row((moment(line.at), run, number, line.level, first), styles)
-        yield from (Row(("", "", "", "", other), {}) for other in others)
+        yield Row((moment(line.at), *attempt, line.level, first), styles)
+        yield from (Row(("", "", "", "", "", other), {}) for other in others)
 
 
 def dead_letter_row(job: Job) -> Row:

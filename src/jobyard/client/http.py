@@ -71,7 +71,7 @@ class Client:
     Reads, and creates whose every job carries an idempotency key, are tried again for `retry_seconds` while the
     server is away or asks for patience (`Retry-After`); anything else is sent once. `on_retry` hears of each
     failure that will be tried again, and the pause in seconds; `on_recovery` of the answer after failures. An answer
-    is awaited for `timeout` seconds, plus what a call says with `wait`. Raises ValueError for an address or a key that cannot be; calls raise ClientError. Not
+    is awaited for `timeout` seconds, plus what a call says with `wait`. Where an id is asked for, the job itself will do. Raises ValueError for an address or a key that cannot be; calls raise ClientError. Not
     safe to share between threads.
     """
 
@@ -133,47 +133,47 @@ class Client:
         "maxAttempts": 3, "idempotencyKey": "order-17"}`. `traceparent` as in `create`, for all of them."""
         yield from create_each(self._transport, jobs, _json_headers(None, traceparent))
 
-    def get(self, job_id: str, wait: float | None = None) -> Job:
+    def get(self, job_id: str | Created | Job, wait: float | None = None) -> Job:
         """A job; with `wait`, as soon as it is completed or failed, or as it is after that many seconds."""
         return self._transport.read(self._job(job_id, wait), Job)
 
-    def get_json(self, job_id: str, wait: float | None = None) -> bytes:
+    def get_json(self, job_id: str | Created | Job, wait: float | None = None) -> bytes:
         """Like `get`, as the server wrote it: the payload byte for byte, and fields this version does not know."""
         return self._job(job_id, wait).content
 
-    def cancel(self, job_id: str) -> Job:
+    def cancel(self, job_id: str | Created | Job) -> Job:
         """End a job that waits, or ask its running attempt to end; the job as it then is. Raises ApiError
         (`wrong_state`) for a job that is over."""
         return self._transport.decode(self.cancel_json(job_id), Job)
 
-    def cancel_json(self, job_id: str) -> bytes:
+    def cancel_json(self, job_id: str | Created | Job) -> bytes:
         """Like `cancel`, as the server wrote it."""
         return self._transport.send("POST", f"{_job_path(job_id)}/cancel", repeatable=False).content
 
-    def retry(self, job_id: str) -> Job:
+    def retry(self, job_id: str | Created | Job) -> Job:
         """Start the next run of a failed job; the job as it then is. Raises ApiError (`wrong_state`) for any other."""
         return self._transport.decode(self.retry_json(job_id), Job)
 
-    def retry_json(self, job_id: str) -> bytes:
+    def retry_json(self, job_id: str | Created | Job) -> bytes:
         """Like `retry`, as the server wrote it."""
         return self._transport.send("POST", f"{_job_path(job_id)}/retry", repeatable=False).content
 
-    def watch(self, job_id: str) -> Stream[Job]:
+    def watch(self, job_id: str | Created | Job) -> Stream[Job]:
         """The job as it is, and again after each change, until it is completed or failed."""
         path = _job_path(job_id)
         return self._stream(lambda: self._changes(path), Job)
 
-    def attempts(self, job_id: str) -> Stream[Attempt]:
+    def attempts(self, job_id: str | Created | Job) -> Stream[Attempt]:
         """The attempts of a job, newest first, those of earlier runs included."""
         path = _job_path(job_id)
         return self._stream(lambda: self._items(f"{path}/attempts"), Attempt)
 
-    def events(self, job_id: str) -> Stream[Event]:
+    def events(self, job_id: str | Created | Job) -> Stream[Event]:
         """What happened to a job, newest first."""
         path = _job_path(job_id)
         return self._stream(lambda: self._items(f"{path}/events"), Event)
 
-    def log(self, job_id: str) -> Stream[LogLine]:
+    def log(self, job_id: str | Created | Job) -> Stream[LogLine]:
         """The lines that the attempts of a job wrote, oldest first."""
         path = _job_path(job_id)
         return self._stream(lambda: self._items(f"{path}/log"), LogLine)
@@ -254,7 +254,7 @@ class Client:
         with contextlib.suppress(ApiError, NotJobyard):
             self._transport.send("GET", "/healthz", repeatable=False)
 
-    def _job(self, job_id: str, wait: float | None) -> httpx.Response:
+    def _job(self, job_id: str | Created | Job, wait: float | None) -> httpx.Response:
         deadline = time.monotonic() + (wait or 0)
         while True:
             response = self._job_within(_job_path(job_id), deadline - time.monotonic())
@@ -299,11 +299,12 @@ class Client:
             token = {"pageToken": page.next_page_token}
 
 
-def _job_path(job_id: str) -> str:
+def _job_path(job_id: str | Created | Job) -> str:
+    text = job_id if isinstance(job_id, str) else job_id.id
     # Even when quoted, these would lead to another path than that of a job.
-    if not job_id.strip(".") or "/" in job_id:
-        raise ValueError(f"{job_id!r} is no id")
-    return f"/api/jobs/{quote(job_id, safe='')}"
+    if not text.strip(".") or "/" in text:
+        raise ValueError(f"{text!r} is no id")
+    return f"/api/jobs/{quote(text, safe='')}"
 
 
 def _json_headers(idempotency_key: str | None, traceparent: str | None) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """What can go wrong with a request or with the database, as one tree.
 
     JobyardError
-    ├── NotFound             no such job (or not a UUID: both look alike)
+    ├── NotFound             no such job, or no such address
+    │   └── NotAnId          what stands in the place of a job's id is no UUID
     ├── InvalidJob           what was asked cannot be kept; names the place
     │   ├── TooManyLanes     the tenant has used up its (queue, type, priority) combinations
     │   └── IdempotencyMismatch   the key was used with another body
@@ -23,6 +24,10 @@ class JobyardError(Exception):
 
 
 class NotFound(JobyardError):
+    pass
+
+
+class NotAnId(NotFound):
     pass
 
 

@@ -35,7 +35,12 @@ class Maintainer:
 
     @property
     def ready(self) -> bool:
-        return not self._stop.is_set() and all(loop.healthy for loop in self.loops)
+        return not self._stop.is_set() and all(self.parts.values())
+
+    @property
+    def parts(self) -> dict[str, bool]:
+        """Whether each of its loops works now."""
+        return {loop.name: loop.healthy for loop in self.loops}
 
     def stop(self) -> None:
         self._stop.set()

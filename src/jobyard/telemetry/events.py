@@ -23,7 +23,7 @@ class LogEvent(StrEnum):
     CONNECTIONS = (
         "connections",
         "info",
-        "At start: the database connections of one process like this, and how many such processes the server carries.",
+        "At start, but not under `jobyard dev`: the database connections of one process like this, and how many such processes the server carries.",
         "each",
         "usable",
         "processes_carried",

@@ -75,6 +75,10 @@ class Claimer:
     def can_claim(self) -> bool:
         return self.id != 0 and not self._stop.is_set() and not self.failures
 
+    @property
+    def beats(self) -> bool:
+        return not self._heartbeat.failures
+
     def stop(self) -> None:
         self._stop.set()
         self._wake.set()

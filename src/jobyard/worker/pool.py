@@ -98,8 +98,19 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        """Whether it can claim, settle and report now."""
-        return self._claimer.can_claim and not self._settler.failures and not self._reports.failures
+        """Whether it can claim, settle and report now, and keeps its leases. It needs no wake-ups: it polls."""
+        return all(works for part, works in self.parts.items() if part != "listener")
+
+    @property
+    def parts(self) -> dict[str, bool]:
+        """Whether each of its loops works now."""
+        return {
+            "claim": self._claimer.can_claim,
+            "settle": not self._settler.failures,
+            "reports": not self._reports.failures,
+            "heartbeat": self._claimer.beats,
+            "listener": self._bus.healthy,
+        }
 
     @property
     def claimed_ahead(self) -> int:

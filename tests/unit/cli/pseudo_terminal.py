@@ -53,10 +53,11 @@ class Terminal:
         self.process.send_signal(signal.SIGINT)
         return self.end()
 
-    def end(self) -> int:
+    def end(self, seconds: float = 30) -> int:
         """The exit code."""
+        deadline = time.monotonic() + seconds
         while self._read():
-            pass
+            assert time.monotonic() < deadline, f"it goes on: {self.said!r}"
         return self.process.wait(30)
 
     def _read(self) -> bool:

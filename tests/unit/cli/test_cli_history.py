@@ -47,10 +47,10 @@ def test_each_try_is_shown_from_the_first_with_the_first_line_of_its_error(yard:
     yard.rows["attempts"] = [last, attempt(1, "retry", error=ERROR)]
     result = run("attempts", "j")
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["RUN", "TRY", "OUTCOME", "STARTED", "TOOK", "WORKER"]
-    assert lines[1].split() == ["1", "1", "retry", "2026-11-20", "10:00:00Z", "1.50", "s", "17"]
+    assert lines[0].split() == ["#", "RUN", "TRY", "OUTCOME", "STARTED", "TOOK", "WORKER"]
+    assert lines[1].split() == ["1", "1", "1", "retry", "2026-11-20", "10:00:00Z", "1.50", "s", "17"]
     assert lines[2] == lines[4] == "  LookupError: no customer 7"
-    assert lines[3].split()[:4] == ["1", "2", "failed", "(exhausted)"]
+    assert lines[3].split()[:5] == ["2", "1", "2", "failed", "(exhausted)"]
     assert len(lines) == 5
     assert "--traceback" in result.stderr
     assert max(map(len, lines)) <= 80
@@ -61,14 +61,51 @@ def test_traceback_shows_the_error_in_full(yard: Yard, run: Run) -> None:
     result = run("attempts", "j", "--traceback")
     for line in TRACE.splitlines():
         assert f"  {line}\n" in result.stdout
+    assert "no traceback" not in result.stdout
     assert result.stderr == ""
+
+
+def test_an_attempt_that_no_exception_ended_says_that_it_has_no_traceback(yard: Yard, run: Run) -> None:
+    timeout = {"type": "Timeout", "message": "the attempt ran longer than 5 s"}
+    yard.rows["attempts"] = [attempt(2, "completed"), attempt(1, "retry", error=timeout)]
+    _, _, *beneath, _ = run("attempts", "j", "--traceback").stdout.splitlines()
+    assert beneath == [
+        "  Timeout: the attempt ran longer than 5 s",
+        "  no traceback: no exception of the handler ended this attempt",
+        "",
+    ]
 
 
 def test_a_running_try_has_no_duration_and_no_error(yard: Yard, run: Run) -> None:
     yard.rows["attempts"] = [attempt(1, "running", endedAt=None)]
     result = run("attempts", "j")
-    assert result.stdout.splitlines()[1].split() == ["1", "1", "running", "2026-11-20", "10:00:00Z", "17"]
+    assert result.stdout.splitlines()[1].split() == [
+        "1",
+        "1",
+        "1",
+        "running",
+        "2026-11-20",
+        "10:00:00Z",
+        "17",
+    ]
     assert result.stderr == ""
+
+
+def test_attempts_of_the_same_try_are_told_apart_by_their_number(yard: Yard, run: Run) -> None:
+    yard.rows["attempts"] = [
+        attempt(1, "completed", lease="9"),
+        attempt(1, "crash", lease="8"),
+        attempt(1, "crash", lease="7"),
+    ]
+    yard.rows["log"] = [log_line("8", "the second time"), log_line("9", "the third time")]
+    _, *attempts = run("attempts", "j").stdout.splitlines()
+    assert [row.split()[:4] for row in attempts] == [
+        ["1", "1", "1", "crash"],
+        ["2", "1", "1", "crash"],
+        ["3", "1", "1", "completed"],
+    ]
+    _, *written = run("log", "j").stdout.splitlines()
+    assert [row.split()[2:5] for row in written] == [["2", "1", "1"], ["3", "1", "1"]]
 
 
 def log_line(lease: str, text: str, **more: Any) -> dict[str, Any]:
@@ -92,10 +129,10 @@ def test_the_log_names_the_try_of_each_line_and_keeps_the_lines_of_a_text(yard: 
     ]
     result = run("log", "j")
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["TIME", "RUN", "TRY", "LEVEL", "TEXT"]
-    assert lines[1].split() == ["2026-11-20", "10:00:00Z", "3", "1", "info", "one"]
+    assert lines[0].split() == ["TIME", "#", "RUN", "TRY", "LEVEL", "TEXT"]
+    assert lines[1].split() == ["2026-11-20", "10:00:00Z", "1", "3", "1", "info", "one"]
     assert lines[2] == " " * lines[1].index("one") + "  two"
-    assert lines[3].split()[2:] == ["3", "2", "warning", long]
+    assert lines[3].split()[2:] == ["2", "3", "2", "warning", long]
     assert lines[4].split()[2:] == ["info", r"\x1b[2J"]
     assert (result.exit_code, result.stderr) == (0, "")
 

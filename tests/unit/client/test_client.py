@@ -261,6 +261,15 @@ def test_an_unknown_job_is_refused_as_not_found(client: Client) -> None:
     assert (raised.value.status, raised.value.code) == (404, "not_found")
 
 
+def test_a_job_stands_for_its_id(yard: Yard, client: Client) -> None:
+    job = client.get(Created(id=yard.add({"type": "t", "status": "pending"}), status="pending"))
+    failed = client.cancel(job)
+    for each in (client.watch, client.attempts, client.events, client.log):
+        [*each(failed)]
+    assert client.retry(failed).id == job.id
+    assert {asked.path.split("/")[3] for asked in yard.seen} == {job.id}
+
+
 def test_an_id_cannot_lead_to_another_path(yard: Yard, client: Client) -> None:
     with pytest.raises(ApiError, match="not_found"):
         client.get("..x?a#b")
