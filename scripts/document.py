@@ -58,6 +58,7 @@ PARTS = {
     "child.py": "",
     "doctor": "is the database fit, and does it keep the promises",
     "testing": "for users' tests: all of it in one process, which moves only when told to",
+    "pubsub_emulator": "Google Pub/Sub on this machine, for tests and for work without a network",
     "bench": "figures of this machine, beside the raw limit",
 }
 """The parts of the package along the data's way, from the caller to the roots. A file says itself what it is."""
@@ -170,7 +171,8 @@ def _name(parameter: Any) -> str:
 
 
 def _default_of(parameter: Any) -> str:
-    return f" ({parameter.default:g})" if parameter.default else ""
+    default = parameter.default
+    return f" ({default:g})" if isinstance(default, float) and default else f" ({default})" if default else ""
 
 
 def exit_codes() -> str:

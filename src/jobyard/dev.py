@@ -110,7 +110,9 @@ class Dev:
         finally:
             stop.set()
             telling.cancel()
-            self._console.print("stopping; the data stays")
+            self._console.print(
+                f"stopping; running jobs have {self._settings.grace_seconds:g} s to end, and the data stays"
+            )
             await asyncio.gather(*(self._end(child) for child in list(self._children.values())))
             for task in (*keepers, telling, stopping):
                 task.cancel()

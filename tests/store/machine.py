@@ -258,7 +258,7 @@ class Machine(RuleBasedStateMachine):
             return
         assert refusal is None, f"worker {worker} is dead, and claimed {claimed}"
         self.model.claim(worker, keys, limit, {attempt.job: attempt.lease for attempt in claimed})
-        for attempt in claimed:
+        for attempt in sorted(claimed, key=lambda it: it.lease):  # an example repeated must do the same
             job = self.model.jobs[attempt.job]
             assert (attempt.run, attempt.payload) == (job.run, job.asked.payload)
             assert attempt.standing(job.suspect) == job.standing
@@ -282,7 +282,7 @@ class Machine(RuleBasedStateMachine):
         """As a worker does: what is final by one statement, the rest by another."""
         endings = [
             ending(attempt, outcome, suspect=level)
-            for attempt, level in (self.attempts[lease] for lease in leases)
+            for attempt, level in (self.attempts[lease] for lease in sorted(leases))
         ]
         expected = self.model.settle([(it.job, it.lease) for it in endings], outcome)
         goes_back = [it for it in endings if it.change.status is Status.PENDING]

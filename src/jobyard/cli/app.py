@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from jobyard.cli import dead_letters, history, overview, processes, verbs
+from jobyard.cli import dead_letters, emulation, history, overview, processes, verbs
 from jobyard.cli.create import create
 from jobyard.cli.endings import EPILOG, Commands
 from jobyard.cli.get import get
@@ -69,11 +69,12 @@ PANELS = {
         processes.verify,
         processes.bench,
     ),
+    "Without a cloud": (emulation.pubsub_emulator,),
 }
 
 for panel, commands in PANELS.items():
     for command in commands:
-        app.command(command.__name__.strip("_"), rich_help_panel=panel)(command)
+        app.command(command.__name__.strip("_").replace("_", "-"), rich_help_panel=panel)(command)
 app.add_typer(dead_letters.group, name="dead-letters", rich_help_panel="Jobs")
 
 
