@@ -56,7 +56,8 @@ class Subscription:
 
 
 class Delivery(Protocol):
-    """A message in somebody's hands. What is done with it too late, or twice, changes nothing and is no error."""
+    """A message in somebody's hands. What is done with it too late, or twice, changes nothing and is no error; nor is it
+    one that the bus cannot be reached: then the message comes again."""
 
     @property
     def message(self) -> Message: ...
@@ -121,8 +122,8 @@ class EventBus(Protocol):
     def subscribe(
         self, subscription: Subscription, in_flight: int
     ) -> AbstractAsyncContextManager[AsyncIterator[Delivery]]:
-        """Deliveries as long as the context is open, with at most `in_flight` of them neither acked nor nacked. Trouble on
-        the way is waited out. What is open at the end comes to others."""
+        """Deliveries as long as the context is open, with at most `in_flight` of them neither acked nor nacked: what is
+        answered in neither way keeps its room. Trouble on the way is waited out. What is open at the end comes to others."""
         ...
 
     async def close(self) -> None: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -136,15 +137,17 @@ class PostgresDelivery:
 
 
 class _Subscriber:
-    """Takes messages while there is room for them. A delivery leaves room when it is over, and when its time is."""
+    """Takes messages while there is room for them. A delivery makes room when it is acked or nacked; one that nobody has
+    been given yet, also when its time is over."""
 
     def __init__(self, bus: PostgresBus, subscription: Subscription, in_flight: int, clock: Clock) -> None:
         self._bus = bus
         self._subscription = subscription
         self._in_flight = in_flight
         self._clock = clock
-        self._open: dict[tuple[int, int], float] = {}
-        self._taken: asyncio.Queue[PostgresDelivery] = asyncio.Queue()
+        self._open: set[tuple[int, int]] = set()
+        self._waiting: deque[tuple[float, PostgresDelivery]] = deque()
+        self._taken = asyncio.Event()
         self._look = asyncio.Event()
         self._acked: list[tuple[int, int]] = []
         self._acking = asyncio.Lock()
@@ -154,15 +157,24 @@ class _Subscriber:
 
     async def deliveries(self) -> AsyncIterator[PostgresDelivery]:
         while True:
-            delivery = await self._taken.get()
-            if delivery.place in self._open:  # its time may have ended while it waited here
+            self._forget_late()
+            while self._waiting:
+                _, delivery = self._waiting.popleft()
                 yield delivery
+                self._forget_late()
+            self._taken.clear()
+            await self._taken.wait()
+
+    def _forget_late(self) -> None:
+        """What waited here for as long as a delivery may take is somebody else's by now."""
+        while self._waiting and self._waiting[0][0] <= self._clock.now():
+            _, late = self._waiting.popleft()
+            self._over(late)
 
     async def step(self) -> float:
         """Of the loop: take what there is room for, then wait until there may be more."""
         self._look.clear()
-        now = self._clock.now()
-        self._open = {place: until for place, until in self._open.items() if until > now}
+        self._forget_late()
         room = self._in_flight - len(self._open)
         if room and await self._take(room):
             return 0.0
@@ -184,8 +196,9 @@ class _Subscriber:
         await self._bus.do(take)
         for given in found:
             delivery = PostgresDelivery(given.message, given.deliveries, given.seq, self)
-            self._open[delivery.place] = until
-            self._taken.put_nowait(delivery)
+            self._open.add(delivery.place)
+            self._waiting.append((until, delivery))
+        self._taken.set()
         return len(found)
 
     async def ack(self, delivery: PostgresDelivery) -> None:
@@ -209,7 +222,6 @@ class _Subscriber:
     async def extend(self, delivery: PostgresDelivery, seconds: float) -> None:
         if delivery.place not in self._open:
             return
-        self._open[delivery.place] = self._clock.now() + seconds
         await self._give_again(delivery.place, seconds)
 
     async def hand_back(self) -> None:
@@ -226,5 +238,5 @@ class _Subscriber:
             await self._bus.do(action)
 
     def _over(self, delivery: PostgresDelivery) -> None:
-        self._open.pop(delivery.place, None)
+        self._open.discard(delivery.place)
         self.look()
