@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def change(job: Job) -> str:
     """A line for the log of a watcher."""
     said = f"{moment(job.updated_at)}  {job.id}  {job.status:<10}  {tries(job)}"
-    return "  ".join(part for part in (said.rstrip(), headline(job.error)) if part)
+    progress = how_far(job.progress) if job.progress and job.status == "processing" else ""
+    return "  ".join(part for part in (said.rstrip(), progress, headline(job.error)) if part)
 
 
 def standing(job: Job) -> str:

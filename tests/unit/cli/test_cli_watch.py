@@ -30,6 +30,7 @@ def test_each_change_of_a_job_is_a_line_and_its_end_is_the_exit_code(yard: Yard,
     yard.changes.extend(
         [
             {"status": "processing", "attempt": 1},
+            {"progress": {"percent": 40.0, "message": "step 4"}},
             {"status": "failed", "reason": "exhausted", "error": ERROR, "run": 2},
         ]
     )
@@ -38,6 +39,7 @@ def test_each_change_of_a_job_is_a_line_and_its_end_is_the_exit_code(yard: Yard,
     assert [line.split(maxsplit=3)[2:] for line in result.stdout.splitlines()] == [
         [job_id, "pending     0 of 5 tries used"],
         [job_id, "processing  try 1 of 5"],
+        [job_id, "processing  try 1 of 5  40 %, step 4"],
         [job_id, "failed      run 2, try 1 of 5, exhausted  LookupError: no customer 7"],
     ]
     assert f"jobyard attempts {job_id}\n" in result.stderr
