@@ -30,7 +30,7 @@ def test_each_change_of_a_job_is_a_line_and_its_end_is_the_exit_code(yard: Yard,
     yard.changes.extend(
         [
             {"status": "processing", "attempt": 1},
-            {"progress": {"percent": 40.0, "message": "step 4"}},
+            {"progress": {"percent": 40.0, "message": "step 4"}, "updatedAt": "2026-11-24T10:00:01.000000Z"},
             {"status": "failed", "reason": "exhausted", "error": ERROR, "run": 2},
         ]
     )
