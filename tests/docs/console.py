@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -191,6 +192,7 @@ class Console:
         for process in self.started:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        shutil.rmtree(self.outputs)
 
     def actual(self, text: str) -> str:
         """With this run's address in place of the one that pages show."""

@@ -158,7 +158,7 @@ def _bulk_job(raw: msgspec.Raw, request: Request, max_payload_bytes: int) -> New
 
 def _bulk_item(index: int, outcome: intake.Answer) -> BulkItem:
     if isinstance(outcome, intake.Created):
-        return BulkItem(id=str(outcome.id), status=Status.PENDING)
+        return BulkItem(id=str(outcome.id), status=Status.PENDING, replayed=outcome.replayed)
     return BulkItem(problem=problem_of(outcome, within=f"/jobs/{index}"))
 
 

@@ -134,10 +134,11 @@ class Created(msgspec.Struct):
 
 
 class BulkItem(msgspec.Struct, omit_defaults=True):
-    """Either `id` and `status`, or `problem`."""
+    """Either `id` and `status`, or `problem`. `replayed`: the idempotency key was known, and no new job was made."""
 
     id: Id | UnsetType = UNSET
     status: Status | UnsetType = UNSET
+    replayed: bool = False
     problem: Problem | UnsetType = UNSET
 
 

@@ -34,10 +34,12 @@ LONGEST_RUN_ID = 200
 
 @dataclass
 class Tally:
-    """What the server has answered for. `through_line`: every line up to it is settled."""
+    """What the server has answered for. `replayed`: how many of the created were so by an earlier request. `through_line`:
+    every line up to it is settled."""
 
     run_id: str
     created: int = 0
+    replayed: int = 0
     refused: int = 0
     through_line: int = 0
     complete: bool = False
@@ -54,6 +56,7 @@ class Tally:
     def as_json(self) -> bytes:
         summary = {
             "created": self.created,
+            "replayed": self.replayed,
             "refused": self.refused,
             "seconds": round(self.seconds, 3),
             "jobsPerSecond": round(self.jobs_per_second, 1),
@@ -64,7 +67,8 @@ class Tally:
         return msgspec.json.encode({"summary": summary})
 
     def so_far(self) -> str:
-        return f"{self.created:,} created, {self.refused:,} refused"
+        earlier = f" ({self.replayed:,} of them earlier)" if self.replayed else ""
+        return f"{self.created:,} created{earlier}, {self.refused:,} refused"
 
     def as_text(self) -> str:
         return f"{self.so_far()} in {self.seconds:.1f} s ({self.jobs_per_second:,.0f} jobs/s)"
@@ -124,8 +128,9 @@ class FileCreate:
 
     def _settle(self, number: int, outcome: Created | Refused) -> None:
         match outcome:
-            case Created(id=job_id, status=status):
+            case Created(id=job_id, status=status, replayed=replayed):
                 self._tally.created += 1
+                self._tally.replayed += replayed
                 self._print({"line": number, "id": job_id, "status": status})
             case Refused(problem=problem):
                 self._tally.refused += 1

@@ -24,11 +24,12 @@ _PLACE_IN_BULK = re.compile(r"^/jobs/\d+(?=/|$)")
 class BulkItem(msgspec.Struct):
     id: str | None = None
     status: str | None = None
+    replayed: bool = False
     problem: Problem | None = None
 
     def outcome(self) -> Outcome:
         if self.id is not None and self.status is not None:
-            return Created(id=self.id, status=self.status)
+            return Created(id=self.id, status=self.status, replayed=self.replayed)
         if self.problem is None:
             return Refused(problem=Problem(code="unknown", title="The server gave no reason."))
         return Refused(

@@ -113,7 +113,10 @@ def test_trouble_on_the_way_makes_no_doubles(yard: Yard, run: Run, mails: Path) 
 def test_the_same_run_id_again_makes_no_doubles_and_another_does(yard: Yard, run: Run, mails: Path) -> None:
     mails.write_text(f"{mail(1)}\n{mail(2)}\n")
     first, _ = output(run("create", "--file", str(mails), "--run-id", "monday", "--json"))
-    again, _ = output(run("create", "--file", str(mails), "--run-id", "monday", "--json"))
+    again, told = output(run("create", "--file", str(mails), "--run-id", "monday", "--json"))
+    assert (told["created"], told["replayed"]) == (2, 2)
+    shown = run("create", "--file", str(mails), "--run-id", "monday").stdout
+    assert shown.startswith("2 created (2 of them earlier), 0 refused in ")
     assert [outcome["id"] for outcome in first] == [outcome["id"] for outcome in again]
     run("create", "--file", str(mails), "--run-id", "tuesday")
     assert len(yard.jobs) == 4

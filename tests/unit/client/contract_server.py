@@ -188,9 +188,10 @@ def application(current: Callable[[], Yard]) -> Starlette:
             return problem(413, "too_large")
         items: list[dict[str, Any]] = []
         for raw in msgspec.json.decode(body, type=dict[str, list[msgspec.Raw]])["jobs"]:
-            _, outcome = yard.take(bytes(raw), None)
+            status, outcome = yard.take(bytes(raw), None)
             refused = isinstance(outcome, Response)
-            items.append({"problem": json.loads(bytes(outcome.body))} if refused else _short(outcome))
+            told = {"replayed": True} if status == 200 else {}
+            items.append({"problem": json.loads(bytes(outcome.body))} if refused else _short(outcome) | told)
         return JSONResponse({"items": items})
 
     async def get(request: Request) -> Response:
