@@ -30,7 +30,8 @@ from docs.console import (
 )
 from docs.pages import Block
 from docs.shell import faults_of_shell
-from e2e.server_process import JOBYARD, Running, free_port, is_ready, new_home, start, without_settings
+from e2e.server_process import JOBYARD, Running, is_ready, new_home, start, without_settings
+from processes.program import free_port
 
 ONE_PROCESS = Path(__file__).with_name("one_process.py")
 READY_SECONDS = 60

@@ -7,7 +7,9 @@ import os
 import signal
 
 import httpx
-from server_process import Running, eventually, free_port, running_dev
+from server_process import Running, eventually, running_dev
+
+from processes.program import free_port
 
 
 def create(running: Running, headers: dict[str, str] | None = None) -> httpx.Response:

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from server_process import Running, eventually, free_port, running_dev
+from server_process import Running, eventually, running_dev
+
+from processes.program import free_port
 
 MAILS = 5_000
 SUBJECTS = (
