@@ -38,7 +38,7 @@ PARTS = {
     "fields.py": "",
     "store": "the truth, and the only part that speaks SQL",
     "ports.py": "",
-    "bus": "what wakes workers; a lost message is a delay, never a loss",
+    "bus": "what wakes workers, where a lost message is a delay and never a loss, and what carries events",
     "worker": "claim, run, settle; lanes, slots, heartbeat, drain",
     "handlers": "the built-in ones",
     "outgoing": "the one guarded HTTP client for everything that leaves",

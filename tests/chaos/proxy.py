@@ -54,10 +54,10 @@ class _End(asyncio.Protocol):
 
 
 class Proxy:
-    """Listens on a port of its own and passes everything on to the server's unix socket."""
+    """Listens on a port of its own and passes everything on to the server's unix socket, or its port."""
 
-    def __init__(self, server_socket: Path) -> None:
-        self._server_socket = str(server_socket)
+    def __init__(self, server: Path | int) -> None:
+        self._server = server
         self._lines: set[tuple[_End, _End]] = set()
         self._holds_requests = self._holds_answers = False
         self._opening: set[asyncio.Task[None]] = set()
@@ -99,7 +99,10 @@ class Proxy:
     async def _connect(self, client: _End) -> None:
         loop = asyncio.get_running_loop()
         try:
-            _, server = await loop.create_unix_connection(_End, self._server_socket)
+            if isinstance(self._server, int):
+                _, server = await loop.create_connection(_End, "127.0.0.1", self._server)
+            else:
+                _, server = await loop.create_unix_connection(_End, str(self._server))
         except OSError:
             client.cut()
             return

@@ -25,6 +25,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 EMBEDDED = "To run without a PostgreSQL of your own (extra `embedded`)"
 OTEL = "To send traces (extra `otel`)"
+NATS = "To carry events over NATS (extra `nats`)"
 GCP = "To emulate Pub/Sub (extra `gcp`)"
 GENERATED = [
     "docs/explanation/architecture.md",
@@ -56,6 +57,7 @@ def groups() -> dict[str, list[str]]:
         EMBEDDED: told["project"]["optional-dependencies"]["embedded"],
         OTEL: told["project"]["optional-dependencies"]["otel"],
         GCP: told["project"]["optional-dependencies"]["gcp"],
+        NATS: told["project"]["optional-dependencies"]["nats"],
         "To build": told["dependency-groups"]["build"],
         "To develop": told["dependency-groups"]["dev"],
         "Programs that check": told["dependency-groups"]["tools"],
@@ -130,9 +132,9 @@ def test_every_dependency_is_listed_with_its_reason(heading: str) -> None:
 
 
 def test_whatever_the_package_imports_is_a_dependency_of_its_own() -> None:
-    packages = [*groups()["To run"], *groups()[EMBEDDED], *groups()[OTEL], *groups()[GCP]]
+    packages = [*groups()["To run"], *groups()[EMBEDDED], *groups()[OTEL], *groups()[GCP], *groups()[NATS]]
     # All of OpenTelemetry is one namespace, and so is all of Google.
-    other_names = {"google-cloud-pubsub": "google", "grpcio": "grpc"}
+    other_names = {"google-cloud-pubsub": "google", "grpcio": "grpc", "nats-py": "nats"}
     declared = {other_names.get(name, name.replace("-", "_").removesuffix("_api")) for name in packages}
     ours_and_python = {*sys.stdlib_module_names, "jobyard"}
     imported = {name for source in SOURCES for name in _imports(source)} - ours_and_python
