@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import pytest
@@ -141,6 +141,27 @@ async def test_what_is_neither_acked_nor_extended_comes_again_to_another(broker:
             await again.ack()
             await again.ack()
             assert await is_quiet(others, 0.8)
+
+
+@pytest.mark.parametrize(
+    "say",
+    [lambda it: it.ack(), lambda it: it.nack(), lambda it: it.extend(60)],
+    ids=["ack", "nack", "extend"],
+)
+async def test_what_is_said_too_late_changes_nothing(
+    bus: EventBus, say: Callable[[Delivery], Awaitable[None]]
+) -> None:
+    subscription = shared(ack_seconds=0.6)
+    await bus.ensure(TOPIC, [subscription])
+    await bus.publish(TOPIC, some(1))
+    async with bus.subscribe(subscription, 3) as deliveries:
+        first, second = await next_of(deliveries), await next_of(deliveries)
+        began = time.monotonic()
+        await say(first)
+        third = await next_of(deliveries)
+        assert time.monotonic() - began > 0.3, "it came again before the time of who has it was over"
+        assert [it.attempt for it in (first, second, third)] == [1, 2, 3]
+        await third.ack()
 
 
 async def test_what_is_extended_stays_in_the_same_hands(bus: EventBus) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 
@@ -10,11 +11,11 @@ import pytest
 
 from contract.adapters import Broker
 from contract.nats_server import NatsServer
-from contract.test_event_bus import TOPIC, is_quiet, next_of, shared
+from contract.test_event_bus import SOON, TOPIC, is_quiet, next_of, shared
 from jobyard.bus.nats import NatsBus, NatsMissing
 from jobyard.bus.nats_wire import SET_ASIDE, message_of
 from jobyard.clock import SystemClock
-from jobyard.ports import Message, MessageTooLarge
+from jobyard.ports import BusUnavailable, Message, MessageTooLarge
 
 
 @pytest.fixture
@@ -47,6 +48,31 @@ async def test_what_is_set_aside_lies_in_a_stream_with_all_that_it_was(
         assert await is_quiet(deliveries)
     assert await set_aside(admin) == [("jobyard.set-aside.orders.mail%2Eer", poison, "2")]
     assert (await admin.jetstream().stream_info("jobyard-topic-orders")).state.messages == 0
+
+
+async def test_what_is_no_message_of_ours_is_set_aside_at_once(nats: Broker, admin: client.NATS) -> None:
+    bus = nats.another()
+    await bus.ensure(TOPIC, [shared()])
+    await nats.litter(TOPIC)
+    await bus.publish(TOPIC, [Message("good", b"")])
+    async with bus.subscribe(shared(), 1) as deliveries:
+        await (await next_of(deliveries)).ack()
+    stream = admin.jetstream()
+    assert (await stream.stream_info("jobyard-topic-orders")).state.messages == 0
+    kept = await stream.get_msg(SET_ASIDE, 1)
+    assert (kept.subject, kept.data) == ("jobyard.set-aside.orders.mailer", b"\xff")
+
+
+async def test_who_waits_for_an_answer_is_told_when_the_connection_is_lost(
+    nats: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobyard.bus.nats.PATIENCE_SECONDS", 60.0)
+    bus = nats.another()
+    await bus.ensure(TOPIC)
+    async with nats.away():
+        with pytest.raises(BusUnavailable):
+            async with asyncio.timeout(SOON):
+                await bus.publish(TOPIC, [Message("1", b"")])
 
 
 async def test_headers_count_in_the_size_of_a_message(nats: Broker) -> None:
