@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -15,14 +16,17 @@ import asyncpg
 
 from jobyard import telemetry
 from jobyard.bus.listener import Listener
+from jobyard.bus.opening import open_bus
 from jobyard.bus.polling import Polling
 from jobyard.clock import SystemClock
 from jobyard.config import Settings, without_password
-from jobyard.domain.errors import DatabaseUnavailable
+from jobyard.domain.errors import DatabaseUnavailable, JobyardError
 from jobyard.health import Pages, health_server
 from jobyard.key import Key
 from jobyard.loading import load_handlers, mailer_of
 from jobyard.maintain import maintainer as maintaining
+from jobyard.maintain.announcer import Announcer
+from jobyard.ports import Clock, EventBus
 from jobyard.process import OK, SUPERVISED, StartError, run_process, until_stopped
 from jobyard.store import migrate as migrating
 from jobyard.store.database import GONE, connect, open_pool, passes_pooler, show_pool, why
@@ -31,8 +35,13 @@ from jobyard.telemetry import LogEvent, metrics, traces
 from jobyard.telemetry.instruments import MAINTAIN, WORKER
 from jobyard.worker import pool as working
 from jobyard.worker.children import ChildOptions, Children
+from jobyard.worker.claimer import Listen
+from jobyard.worker.hearing import Hearing
 from jobyard.worker.heartbeat import Heartbeat
 from jobyard.worker.link import HandlerDatabase
+
+CLOSE_SECONDS = 1.0
+"""What a message broker may take for a farewell."""
 
 OWN_CONNECTIONS = 2
 """Of a worker beside its pool: the heartbeat's and the listener's."""
@@ -113,16 +122,17 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
     options = working.WorkerOptions(
         settings.concurrency, settings.lease_seconds, settings.grace_seconds, settings.max_payload_bytes
     )
-    async with _traces("jobyard-worker", settings, stop):
+    async with _broker(settings, url, clock) as broker, _traces("jobyard-worker", settings, stop):
         process = working.Worker(
             pool,
-            Polling() if pooler else Listener(url, clock),
+            Polling() if pooler or broker else Listener(url, clock),
             clock,
             handlers,
             options,
             lambda on_expired: Heartbeat(url, settings.lease_seconds, on_expired, pooler=pooler),
             Children(child_options(settings, pooler=pooler)),
             database,
+            _listen(broker, settings, clock) if broker else None,
         )
 
         def shown() -> bytes:
@@ -153,27 +163,62 @@ def child_options(settings: Settings, *, pooler: bool = False) -> ChildOptions:
 
 async def _maintain(settings: Settings, stop: asyncio.Event) -> int:
     url = _direct(settings)
-    found = await require_current_schema(url, connections=maintaining.CONNECTIONS)
-    pool = await open_pool(
-        url,
-        size=maintaining.CONNECTIONS,
-        hot=True,
-        pooler=_is_pooled(settings, found=found),
-        name="jobyard maintain",
+    clock = SystemClock()
+    pooler = _is_pooled(
+        settings, found=await require_current_schema(url, connections=maintaining.CONNECTIONS)
     )
-    process = maintaining.Maintainer(
-        pool, SystemClock(), settings.completed_retention_days, settings.failed_retention_days
+    pool = await open_pool(
+        url, size=maintaining.CONNECTIONS, hot=True, pooler=pooler, name="jobyard maintain"
     )
     telemetry.hear_python_logging(settings.log_level)
+    async with _broker(settings, url, clock) as broker:
+        process = maintaining.Maintainer(
+            pool,
+            clock,
+            settings.completed_retention_days,
+            settings.failed_retention_days,
+            Announcer(
+                pool,
+                Polling() if pooler else Listener(url, clock),
+                broker,
+                settings.bus.namespace,
+                settings.announce_ahead,
+                clock,
+            )
+            if broker
+            else None,
+        )
 
-    def shown() -> bytes:
-        show_pool(pool)
-        return metrics.exposition(MAINTAIN, ready=process.ready)
+        def shown() -> bytes:
+            show_pool(pool)
+            return metrics.exposition(MAINTAIN, ready=process.ready)
 
-    async with _health(settings, Pages(lambda: process.ready, lambda: process.parts, shown)):
-        await until_stopped(process.run(), process.stop, stop)
-    pool.terminate()
+        async with _health(settings, Pages(lambda: process.ready, lambda: process.parts, shown)):
+            await until_stopped(process.run(), process.stop, stop)
+        pool.terminate()
     return OK
+
+
+@asynccontextmanager
+async def _broker(settings: Settings, url: str, clock: Clock) -> AsyncGenerator[EventBus | None]:
+    """The message broker over which jobs are announced, if any."""
+    if not settings.bus.announces:
+        yield None
+        return
+    try:
+        bus = open_bus(settings.bus, url, clock)
+    except JobyardError as missing:
+        raise StartError(f"JOBYARD_BUS: {missing}") from missing
+    try:
+        yield bus
+    finally:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await bus.close()
+
+
+def _listen(broker: EventBus, settings: Settings, clock: Clock) -> Listen:
+    return lambda types, inbox, room: Hearing(broker, settings.bus.namespace, types, clock, inbox, room)
 
 
 async def _migrate(url: str, as_json: bool) -> int:

@@ -115,7 +115,7 @@ class EventBus(Protocol):
         what is published from then on. Raises BusUnavailable."""
         ...
 
-    async def publish(self, topic: str, messages: Sequence[Message]) -> None:
+    async def publish(self, topic: str, messages: Sequence[Message], /) -> None:
         """Returns when the bus keeps all of them. Raises BusUnavailable and MessageTooLarge."""
         ...
 

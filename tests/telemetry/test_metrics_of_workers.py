@@ -162,7 +162,7 @@ async def test_a_stuck_thread_is_visible(make_bench: Any) -> None:
 
 async def test_a_lost_listener_is_visible(yard: Yard) -> None:
     nowhere = Listener(f"postgresql://nobody@127.0.0.1:{free_port()}/x", SystemClock())
-    async with yard.working({"t": lambda: None}, bus=nowhere) as working:
+    async with yard.working({"t": lambda: None}, wakeups=nowhere) as working:
         await until(lambda: metrics.LOOP_FAILURES.counts.get(("listener",)))
         working.worker.show()
         assert value(shown(), "jobyard_listener_up") == 0

@@ -95,7 +95,7 @@ async def test_while_its_listener_is_frozen_a_worker_polls_and_then_listens_agai
 
     async def handle() -> None: ...
 
-    async with yard.working({"t": handle}, bus=bus) as working:
+    async with yard.working({"t": handle}, wakeups=bus) as working:
         await until(lambda: bus.healthy, "it listens")
         await working.idle(yard)
         proxy.freeze()

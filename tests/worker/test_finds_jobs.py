@@ -21,7 +21,7 @@ async def handle() -> None: ...
 
 
 async def test_with_a_bus_that_never_delivers_polling_finds_every_job(yard: Yard) -> None:
-    async with yard.working({"t": handle}, bus=DeafBus()) as working:
+    async with yard.working({"t": handle}, wakeups=DeafBus()) as working:
         for _ in range(2):
             await working.idle(yard)
             await yard.add(count=3)
@@ -30,7 +30,7 @@ async def test_with_a_bus_that_never_delivers_polling_finds_every_job(yard: Yard
 
 
 async def test_with_a_bus_that_never_delivers_polling_finds_jobs_of_new_lanes_too(yard: Yard) -> None:
-    async with yard.working({"t": handle}, bus=DeafBus()) as working:
+    async with yard.working({"t": handle}, wakeups=DeafBus()) as working:
         await working.idle(yard)
         for number in range(3):
             await yard.add(queue=f"new-{number}", priority=number)
@@ -40,7 +40,7 @@ async def test_with_a_bus_that_never_delivers_polling_finds_jobs_of_new_lanes_to
 
 async def test_a_notification_wakes_an_idle_worker_and_a_new_lane_is_learnt(yard: Yard) -> None:
     bus = Listener(yard.url, SystemClock())
-    async with yard.working({"t": handle}, bus=bus) as working:
+    async with yard.working({"t": handle}, wakeups=bus) as working:
         await working.idle(yard)
         await until(lambda: bus.healthy, "it listens")
         await yard.add(queue="known")

@@ -101,7 +101,7 @@ async def test_attempts_that_wait_for_a_slot_go_with_the_lost_row_too(yard: Yard
 
     await yard.add(count=600, payload="fast")
     await yard.add(count=30, payload="slow")
-    async with yard.working({"t": handle}, concurrency=1, lease=1.0, bus=DeafBus(), grace=0.1) as working:
+    async with yard.working({"t": handle}, concurrency=1, lease=1.0, wakeups=DeafBus(), grace=0.1) as working:
         id = await working.started()
         await until(lambda: started, "a slow one runs")
         await until(
@@ -246,6 +246,6 @@ async def test_it_names_each_part_that_does_not_work(yard: Yard, monkeypatch: py
 async def test_a_worker_that_is_not_woken_is_ready_and_says_so(yard: Yard) -> None:
     async def handle() -> None: ...
 
-    async with yard.working({"t": handle}, bus=DeafBus()) as working:
+    async with yard.working({"t": handle}, wakeups=DeafBus()) as working:
         await until(lambda: working.worker.ready, "it is ready")
         assert not working.worker.parts["listener"]

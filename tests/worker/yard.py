@@ -14,23 +14,29 @@ from uuid import UUID
 import asyncpg
 
 from jobyard.bus.listener import Listener
+from jobyard.bus.polling import Polling
 from jobyard.clock import SystemClock
 from jobyard.domain.job import NewJob
 from jobyard.domain.lifecycle import Change
 from jobyard.ids import new_job_id
-from jobyard.ports import WakeUp, WakeUps
+from jobyard.maintain.announcer import Announcer
+from jobyard.maintain.maintainer import CONNECTIONS as MAINTAINER_CONNECTIONS
+from jobyard.maintain.maintainer import Maintainer
+from jobyard.ports import EventBus, WakeUp, WakeUps
 from jobyard.store.database import Connection, Pool, open_pool
 from jobyard.store.dispatch import Claimed, Ending, Lane
 from jobyard.store.intake import Created, Intake
 from jobyard.store.lanes import Lanes
 from jobyard.worker.children import ChildOptions, Children
 from jobyard.worker.handlers import Handlers
+from jobyard.worker.hearing import Hearing
 from jobyard.worker.heartbeat import Heartbeat
 from jobyard.worker.link import HandlerDatabase
 from jobyard.worker.pool import CONNECTIONS, Worker, WorkerOptions
 from jobyard.worker.runner import Runner
 
 MAX_RESULT_BYTES = 1 << 20
+NAMESPACE = "test"
 
 
 def claimed(payload: str = "{}", **columns: Any) -> Claimed:
@@ -179,7 +185,9 @@ class Yard:
         concurrency: int = 4,
         lease: float = 30.0,
         grace: float = 2.0,
-        bus: WakeUps | None = None,
+        wakeups: WakeUps | None = None,
+        broker: EventBus | None = None,
+        ack_at_end: bool = False,
     ) -> AsyncGenerator[Working]:
         """A worker that runs, as the composition root builds it, and that is drained at the end."""
         clock = SystemClock()
@@ -187,13 +195,16 @@ class Yard:
         database = HandlerDatabase(self.url, 2, MAX_RESULT_BYTES)
         worker = Worker(
             pool,
-            bus or Listener(self.url, clock),
+            wakeups or (Polling() if broker else Listener(self.url, clock)),
             clock,
             functions if isinstance(functions, Handlers) else handlers(functions),
-            WorkerOptions(concurrency, lease, grace, MAX_RESULT_BYTES),
+            WorkerOptions(concurrency, lease, grace, MAX_RESULT_BYTES, ack_at_end),
             lambda on_expired: Heartbeat(self.url, lease, on_expired),
             Children(children) if children else None,
             database,
+            (lambda types, inbox, room: Hearing(broker, NAMESPACE, types, clock, inbox, room))
+            if broker
+            else None,
         )
         working = Working(worker, asyncio.create_task(worker.run()))
         try:
@@ -204,6 +215,20 @@ class Yard:
             finally:
                 database.close()
                 pool.terminate()
+
+    @asynccontextmanager
+    async def announcing(self, bus: EventBus, ahead: int = 1000) -> AsyncGenerator[Maintainer]:
+        """A maintainer that announces over this bus."""
+        clock = SystemClock()
+        pool = await open_pool(self.url, size=MAINTAINER_CONNECTIONS, hot=True, name="jobyard maintain")
+        announcer = Announcer(pool, Listener(self.url, clock), bus, NAMESPACE, ahead, clock)
+        maintainer = Maintainer(pool, clock, 7, 90, announcer)
+        task = asyncio.create_task(maintainer.run())
+        try:
+            yield maintainer
+        finally:
+            maintainer.stop()
+            await asyncio.wait_for(task, 10)
 
 
 @dataclass

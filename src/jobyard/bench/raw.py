@@ -55,10 +55,11 @@ async def drain(stage: Stage, jobs: int, type: str) -> float:
     lanes = [lane.id for lane in await dispatch.lanes_of(claiming, [type])]
     claim, settle = await claiming.prepare(statement("claim")), await settling.prepare(statement("settle"))
     hint, settled = 0, 0
+    anywhere: list[int] = []
     waiting: asyncio.Task[list[asyncpg.Record]] | None = None
     began = time.perf_counter()
     while settled < jobs:
-        rows = await claim.fetch(lanes, [hint] * len(lanes), BATCH, worker, LEASE_SECONDS)
+        rows = await claim.fetch(lanes, [hint] * len(lanes), BATCH, worker, LEASE_SECONDS, anywhere)
         if waiting is not None:
             settled += len(await waiting)
             waiting = None

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from jobyard.config import values
+from jobyard.config.bus import BusAddress, bus
 
 V = TypeVar("V")
 
@@ -111,7 +112,21 @@ class Settings:
         8.0,
         "How long running attempts may go on after SIGTERM.",
     )
-    bus: str = _setting("JOBYARD_BUS", values.one_of("postgres"), "postgres", "What wakes workers.")
+    bus: BusAddress = _setting(
+        "JOBYARD_BUS",
+        bus,
+        BusAddress(),
+        "What tells workers of jobs: `postgres`, or a message broker, `nats://host:4222/namespace` (`tls://` with TLS; "
+        "the namespace is `jobyard` unless named).",
+        secret=True,
+        shown="postgres",
+    )
+    announce_ahead: int = _setting(
+        "JOBYARD_ANNOUNCE_AHEAD",
+        values.whole_number(1, 100_000),
+        1000,
+        "Jobs of one lane that are announced over a message broker before workers have claimed them.",
+    )
     pooler: str | None = _setting(
         "JOBYARD_POOLER",
         values.one_of("transaction"),
@@ -293,8 +308,8 @@ class Settings:
     @property
     def secrets(self) -> frozenset[str]:
         """What must never be shown: the key, and the passwords inside addresses, as written and as meant."""
-        held = (getattr(self, f.name) for f in fields(self) if f.metadata["secret"])
-        found = {secret for value in held if value for secret in values.secrets_in(value)}
+        held = (getattr(self, f.name) for f in fields(self) if f.metadata["secret"] and f.name != "bus")
+        found = {secret for value in held if value for secret in values.secrets_in(value)} | self.bus.secrets
         return frozenset(found | {unquote(secret) for secret in found})
 
     @property

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 
 from jobyard import telemetry
 from jobyard.loop import Loop
+from jobyard.maintain.announcer import Announcer
 from jobyard.maintain.due import Due
 from jobyard.maintain.retention import Retention
 from jobyard.maintain.sample import Sampler
@@ -15,20 +18,30 @@ from jobyard.store.database import Pool
 from jobyard.store.lanes import Lanes
 from jobyard.telemetry import LogEvent
 
-CONNECTIONS = 4
+CONNECTIONS = 5
 """One a loop, so that a long deletion never delays a due job."""
 
 
 class Maintainer:
     """Any number may run at once: every step is guarded in SQL. The pool is its own, and ends with it."""
 
-    def __init__(self, pool: Pool, clock: Clock, completed_days: float, failed_days: float) -> None:
-        steps = {
+    def __init__(
+        self,
+        pool: Pool,
+        clock: Clock,
+        completed_days: float,
+        failed_days: float,
+        announcer: Announcer | None = None,
+    ) -> None:
+        steps: dict[str, Callable[[], Awaitable[float]]] = {
             "due": Due(pool).step,
             "sweep": Sweep(pool, Lanes()).step,
             "sample": Sampler(pool).step,
             "retention": Retention(pool, clock, completed_days, failed_days).step,
         }
+        if announcer is not None:
+            steps["announce"] = announcer.step
+        self._announcer = announcer
         self.loops = [Loop(name, step, clock) for name, step in steps.items()]
         self._pool = pool
         self._stop = asyncio.Event()
@@ -47,11 +60,19 @@ class Maintainer:
 
     async def run(self) -> None:
         telemetry.info(LogEvent.MAINTAIN_STARTED, loops=[loop.name for loop in self.loops])
-        tasks = [asyncio.create_task(loop.run(), name=loop.name) for loop in self.loops]
-        await self._stop.wait()
+        async with AsyncExitStack() as listening:
+            if self._announcer is not None:
+                await listening.enter_async_context(self._announcer.listening())
+            tasks = [asyncio.create_task(loop.run(), name=loop.name) for loop in self.loops]
+            await self._stop.wait()
+            if self._announcer is not None:
+                await self._announcer.leave()
+            await self._end(tasks)
+        telemetry.info(LogEvent.MAINTAIN_STOPPED)
+
+    async def _end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         # Connections first: a loop that waits for a frozen database would not hear that it is cancelled.
         self._pool.terminate()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        telemetry.info(LogEvent.MAINTAIN_STOPPED)

@@ -13,6 +13,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from jobyard.domain.announcement import Announcement
 from jobyard.domain.errors import WorkerExpired
 from jobyard.domain.job import LaneKey
 from jobyard.domain.lifecycle import Change, Standing, Status
@@ -131,8 +132,33 @@ async def claim(
 ) -> list[Claimed]:
     """Up to `limit` attempts of these lanes, each from its scan hint. Raises WorkerExpired when the worker's row is
     gone: it must take a new id."""
+    return await _claim(connection, worker, lanes, hints, [], limit, lease_seconds)
+
+
+async def claim_announced(
+    connection: Connection, worker: int, announced: Sequence[Announcement], lease_seconds: float
+) -> list[Claimed]:
+    """Of these jobs those that are still where they were said to be. Raises WorkerExpired."""
+    places = sorted({(one.lane, one.seq) for one in announced})
+    lanes, behind, last = (
+        [lane for lane, _ in places],
+        [seq - 1 for _, seq in places],
+        [seq for _, seq in places],
+    )
+    return await _claim(connection, worker, lanes, behind, last, len(places), lease_seconds)
+
+
+async def _claim(
+    connection: Connection,
+    worker: int,
+    lanes: Sequence[int],
+    hints: Sequence[int],
+    last: Sequence[int],
+    limit: int,
+    lease_seconds: float,
+) -> list[Claimed]:
     try:
-        rows = await connection.fetch(statement("claim"), lanes, hints, limit, worker, lease_seconds)
+        rows = await connection.fetch(statement("claim"), lanes, hints, limit, worker, lease_seconds, last)
     except asyncpg.NotNullViolationError as refusal:
         if refusal.column_name == "worker":
             raise WorkerExpired(f"worker {worker} has no live row any more") from refusal

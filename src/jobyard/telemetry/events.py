@@ -242,6 +242,25 @@ class LogEvent(StrEnum):
         "error",
     )
     LISTENER_BACK = "listener.back", "info", "Wake-ups arrive again."
+    ANNOUNCING = (
+        "announcing",
+        "info",
+        "This maintainer is the one that announces ready jobs over the message broker.",
+        "namespace",
+    )
+    HEARING = (
+        "hearing",
+        "info",
+        "The worker hears of jobs over the message broker, by these subscriptions.",
+        "subscriptions",
+    )
+    ANNOUNCEMENT_STRANGE = (
+        "announcement.strange",
+        "warning",
+        "Something came over the message broker that announces no job of this worker; it is dropped.",
+        "subscription",
+        "message",
+    )
     MESSAGE_SET_ASIDE = (
         "message.set_aside",
         "warning",

@@ -130,7 +130,24 @@ CHILD_CRASHES = Counter(
     shown_by=[WORKER],
 )
 LISTENING = Gauge(
-    "jobyard_listener_up", "1 while wake-ups arrive; else jobs are found by polling.", shown_by=[WORKER]
+    "jobyard_listener_up",
+    "1 while wake-ups, or announcements over a message broker, arrive; else jobs are found by polling.",
+    shown_by=[WORKER],
+)
+HEARD = Counter(
+    "jobyard_announcements_heard_total",
+    "Jobs that this worker was told of over a message broker, repeats included.",
+    shown_by=[WORKER],
+)
+ANNOUNCED = Counter(
+    "jobyard_jobs_announced_total",
+    "Announcements of ready jobs that a message broker took from this maintainer.",
+    shown_by=[MAINTAIN],
+)
+ANNOUNCED_AGAIN = Counter(
+    "jobyard_jobs_announced_again_total",
+    "Those among them of jobs that were announced before and not claimed.",
+    shown_by=[MAINTAIN],
 )
 EXPIRED_WORKERS = Counter(
     "jobyard_workers_expired_total",

@@ -11,26 +11,35 @@ from uuid import UUID
 
 from jobyard import telemetry
 from jobyard.domain import lifecycle
+from jobyard.domain.announcement import Announcement
 from jobyard.domain.errors import WorkerExpired
 from jobyard.domain.lifecycle import SOLITARY
-from jobyard.loop import backoff, end_if_cancelled
+from jobyard.loop import backoff, cancelled, end_if_cancelled
 from jobyard.ports import Clock, WakeUp
 from jobyard.store import dispatch
 from jobyard.store.database import Pool
 from jobyard.store.dispatch import Claimed, Lane
 from jobyard.store.lanes import Lanes
 from jobyard.telemetry import LogEvent, metrics
+from jobyard.worker.hearing import Hearing
 from jobyard.worker.heartbeat import Heartbeat
+from jobyard.worker.inbox import Heard, Inbox
 from jobyard.worker.lanebook import LaneBook
 from jobyard.worker.pace import Pace
 from jobyard.worker.runner import Runner
 from jobyard.worker.slots import Ended
 
 POLL_SECONDS = 1.0
+POLL_WHILE_HEARING_SECONDS = 10.0
+"""While announcements arrive and the poll before found nothing that they had not told of."""
+
 LANES_SECONDS = 10.0
 """How often the lanes are read anew, beside the wake-up that every new lane brings."""
 
 FULL_CLAIMS_UNTIL_BUSY = 2
+
+Listen = Callable[[Sequence[str], Inbox, Callable[[], int]], Hearing]
+"""What listens for these types into this inbox, as long as there is room."""
 
 
 class Claimer:
@@ -45,6 +54,9 @@ class Claimer:
         types: Sequence[str],
         lease_seconds: float,
         heartbeat: Callable[[Callable[[int], None]], Heartbeat],
+        listen: Listen | None = None,
+        *,
+        ack_at_end: bool = False,
     ) -> None:
         self._pool = pool
         self._clock = clock
@@ -69,7 +81,14 @@ class Claimer:
         self._answer_lost = False
         self._lanes_read_at = 0.0
         self._reconciled_at = 0.0
+        self._inbox = Inbox(self._wake.set, ack_at_end=ack_at_end)
+        self._hearing = listen(types, self._inbox, self._room_now) if listen else None
+        self._poll_at = 0.0
         self.failures = 0
+
+    @property
+    def hearing(self) -> Hearing | None:
+        return self._hearing
 
     @property
     def can_claim(self) -> bool:
@@ -88,6 +107,11 @@ class Claimer:
         """Wait until somebody has told it to stop."""
         await self._stop.wait()
 
+    async def hear_no_more(self, listening: asyncio.Task[None]) -> None:
+        """What was heard and not claimed comes to others."""
+        await self._inbox.acked()
+        await cancelled(listening)
+
     def close(self) -> None:
         """No beat from now on: what is still held goes to others once the lease is over."""
         self._heartbeat.stop()
@@ -105,12 +129,17 @@ class Claimer:
 
     def room_made(self) -> None:
         self._room.set()
+        if self._hearing is not None:
+            self._hearing.room_made()
 
     def let_go(self, job: UUID, lease: int, suspect: int) -> None:
         """The attempt is settled, or its lease is lost."""
+        self._inbox.ended(job)
         if self._held.get(job) == lease:
             del self._held[job]
-            self._solitary_held -= suspect == SOLITARY
+            if suspect == SOLITARY:
+                self._solitary_held -= 1
+                self._wake.set()  # the next of them may have been heard of
 
     def _expired_in_thread(self, worker: int) -> None:
         self._loop.call_soon_threadsafe(self._expired, worker)
@@ -162,11 +191,21 @@ class Claimer:
     async def _claim_or_wait(self) -> None:
         await self._keep_up_with_the_database()
         self._room.clear()
-        room = self._runner.slots.room(self._clock.now())
+        room = self._room_now()
         if room <= 0:
             await self._room.wait()
             return
         self._wake.clear()
+        if self._hearing is None:
+            await self._look_or_wait(room)
+        else:
+            await self._follow_or_wait(room, self._hearing)
+
+    def _room_now(self) -> int:
+        return 0 if self._stop.is_set() else self._runner.slots.room(self._clock.now())
+
+    async def _look_or_wait(self, room: int) -> None:
+        """Where wake-ups tell of work: look for it in the lanes."""
         everywhere, self._must_look_everywhere = self._must_look_everywhere, False
         found = await self._claim(room, everywhere=everywhere)
         self._pace.took(found, self._clock.now())
@@ -178,8 +217,74 @@ class Claimer:
             self._must_look_everywhere = True
         else:
             self._full_claims = 0
-            await self._wait_for_work()
+            await self._wait_for_work(POLL_SECONDS)
             await self._pace.wait_for_company(self._clock)
+
+    async def _follow_or_wait(self, room: int, hearing: Hearing) -> None:
+        """Where jobs are announced: claim those that were, and look for others now and then."""
+        now = self._clock.now()
+        if heard := self._inbox.take(room, self._order):
+            self._pace.took(await self._claim_heard(heard, now), now)
+            # Let the attempts that were just started have their turn.
+            await asyncio.sleep(0)
+        elif now >= self._poll_at or self._must_look_everywhere:
+            self._must_look_everywhere = False
+            found = await self._claim(room, everywhere=True)
+            if found >= room and not hearing.works:
+                self._poll_at = now
+            else:
+                alone = found or not hearing.works
+                self._poll_at = now + (POLL_SECONDS if alone else POLL_WHILE_HEARING_SECONDS)
+        else:
+            limit = POLL_SECONDS if not hearing.works else POLL_WHILE_HEARING_SECONDS
+            await self._wait_for_work(min(limit, self._poll_at - now))
+            await self._pace.wait_for_company(self._clock)
+
+    def _order(self, announcement: Announcement) -> tuple[int, ...] | None:
+        """Urgent ones first, then the oldest. None: it cannot be claimed now, as of those jobs a worker runs one at a time."""
+        lane = self._book.find(announcement.lane)
+        if lane is None:
+            return 0, announcement.seq
+        if lane.suspect == SOLITARY and self._solitary_held:
+            return None
+        return -lane.priority, announcement.seq
+
+    async def _claim_heard(self, heard: list[Heard], now: float) -> int:
+        worker = self.id
+        try:
+            heard = await self._that_can_be(heard, now)
+            async with self._pool.acquire() as connection:
+                claimed = await dispatch.claim_announced(
+                    connection, worker, [it.announcement for it in heard], self._lease_seconds
+                )
+        except BaseException:
+            self._inbox.give_back(heard)
+            raise
+        self._inbox.claimed(heard, claimed)
+        if worker != self.id:
+            return 0  # it expired meanwhile: these leases are lost already
+        self._accept(claimed)
+        return len(claimed)
+
+    async def _that_can_be(self, heard: list[Heard], now: float) -> list[Heard]:
+        """Without what names lanes that are not this worker's, and with one solitary job at most."""
+        if any(self._book.find(it.announcement.lane) is None for it in heard):
+            await self._read_lanes(now)
+        able: list[Heard] = []
+        solitary = False
+        for it in heard:
+            lane = self._book.find(it.announcement.lane)
+            if lane is None:
+                telemetry.warning(
+                    LogEvent.ANNOUNCEMENT_STRANGE, subscription="", message=it.delivery.message.id
+                )
+                self._inbox.claimed([it], [])
+            elif lane.suspect == SOLITARY and solitary:
+                self._inbox.give_back([it])
+            else:
+                solitary |= lane.suspect == SOLITARY
+                able.append(it)
+        return able
 
     async def _claim(self, room: int, *, everywhere: bool) -> int:
         """Claim up to `room` attempts and start them; how many there were."""
@@ -233,9 +338,9 @@ class Claimer:
             await dispatch.set_idle(connection, self.id, idle)
         self.idle = idle
 
-    async def _wait_for_work(self) -> None:
+    async def _wait_for_work(self, seconds: float) -> None:
         try:
-            async with asyncio.timeout(POLL_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self._wake.wait()
         except TimeoutError:
             self._look_everywhere()

@@ -57,6 +57,10 @@ class LaneBook:
     def lane(self, lane_id: int) -> Lane:
         return self._lanes[lane_id].lane
 
+    def find(self, lane_id: int) -> Lane | None:
+        known = self._lanes.get(lane_id)
+        return known and known.lane
+
     def woken(self, lane_ids: Iterable[int]) -> bool:
         """Work has come to these lanes. False: some are unknown, and the lanes have to be read again."""
         all_known = True

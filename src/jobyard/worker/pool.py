@@ -16,7 +16,7 @@ from jobyard.store.dispatch import Ending
 from jobyard.store.lanes import Lanes
 from jobyard.telemetry import LogEvent, metrics
 from jobyard.worker.children import Children
-from jobyard.worker.claimer import Claimer
+from jobyard.worker.claimer import Claimer, Listen
 from jobyard.worker.handlers import Handlers
 from jobyard.worker.heartbeat import Heartbeat
 from jobyard.worker.link import HandlerDatabase
@@ -33,6 +33,9 @@ LAST_WRITES_SECONDS = 0.7
 """Of a drain: how long handlers that were cancelled, and then the last writes may take (these have what is left of the
 grace too). With the grace of 8 s they end it within 9 s."""
 
+HEARSAY = frozenset({"listener", "announcements"})
+"""Parts that only shorten a wait."""
+
 COMMAND_SECONDS = 10.0
 """What a statement of a worker may take before it is tried again: a database that froze must not hold it for long."""
 
@@ -46,6 +49,8 @@ class WorkerOptions:
     lease_seconds: float
     grace_seconds: float
     max_result_bytes: int
+    ack_at_end: bool = False
+    """An announcement is acked when its attempt has ended, not when it is claimed: where no CPU is given between requests."""
 
 
 class Worker:
@@ -54,16 +59,17 @@ class Worker:
     def __init__(
         self,
         pool: Pool,
-        bus: WakeUps,
+        wakeups: WakeUps,
         clock: Clock,
         handlers: Handlers,
         options: WorkerOptions,
         heartbeat: Callable[[Callable[[int], None]], Heartbeat],
         children: Children | None = None,
         database: HandlerDatabase | None = None,
+        listen: Listen | None = None,
     ) -> None:
         self._pool = pool
-        self._bus = bus
+        self._wakeups = wakeups
         self._clock = clock
         self._options = options
         lanes = Lanes()
@@ -83,7 +89,15 @@ class Worker:
             pool, clock, self._runner.slots.running, self._cancelled, self._lost, self._settler.add
         )
         self._claimer = Claimer(
-            pool, clock, lanes, self._runner, handlers.types(), options.lease_seconds, heartbeat
+            pool,
+            clock,
+            lanes,
+            self._runner,
+            handlers.types(),
+            options.lease_seconds,
+            heartbeat,
+            listen,
+            ack_at_end=options.ack_at_end,
         )
         self._stuck = False
 
@@ -98,8 +112,8 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        """Whether it can claim, settle and report now, and keeps its leases. It needs no wake-ups: it polls."""
-        return all(works for part, works in self.parts.items() if part != "listener")
+        """Whether it can claim, settle and report now, and keeps its leases. It needs to hear of nothing: it polls."""
+        return all(works for part, works in self.parts.items() if part not in HEARSAY)
 
     @property
     def parts(self) -> dict[str, bool]:
@@ -109,8 +123,13 @@ class Worker:
             "settle": not self._settler.failures,
             "reports": not self._reports.failures,
             "heartbeat": self._claimer.beats,
-            "listener": self._bus.healthy,
+            **self._hearsay,
         }
+
+    @property
+    def _hearsay(self) -> dict[str, bool]:
+        hearing = self._claimer.hearing
+        return {"listener": self._wakeups.healthy} if hearing is None else {"announcements": hearing.works}
 
     @property
     def claimed_ahead(self) -> int:
@@ -129,14 +148,18 @@ class Worker:
     def show(self) -> None:
         """As metrics: what it holds, and whether it is woken."""
         self._runner.show()
-        metrics.LISTENING.set(self._bus.healthy)
+        metrics.LISTENING.set(all(self._hearsay.values()))
 
     def stop(self) -> None:
         """Claim nothing more, let what runs end within the grace, hand the rest back."""
         self._claimer.stop()
 
     async def run(self) -> None:
-        async with self._bus.subscribe(self._claimer.woken):
+        hearing = self._claimer.hearing
+        async with self._wakeups.subscribe(self._claimer.woken):
+            listening = asyncio.create_task(
+                hearing.run() if hearing else self._claimer.stopped(), name="hear"
+            )
             settling = asyncio.create_task(self._settler.run(), name="settle")
             deadlines = asyncio.create_task(self._runner.enforce_deadlines(), name="deadlines")
             claiming = asyncio.create_task(self._claimer.run(), name="claim")
@@ -150,11 +173,11 @@ class Worker:
                 )
                 for task in done - {stopping}:
                     task.result()
-                await self._drain(claiming)
+                await self._drain(claiming, listening)
             finally:
                 # Connections first: a task that waits for a frozen database would not hear that it is cancelled.
                 self._pool.terminate()
-                for task in (claiming, settling, deadlines, freeing, reporting, stopping):
+                for task in (claiming, settling, deadlines, freeing, reporting, stopping, listening):
                     await cancelled(task)
                 self._claimer.close()
                 await self._runner.close()
@@ -166,11 +189,12 @@ class Worker:
             await self._clock.sleep(AHEAD_SECONDS / 2)
             self._runner.release_waiting(AHEAD_SECONDS)
 
-    async def _drain(self, claiming: asyncio.Task[None]) -> None:
+    async def _drain(self, claiming: asyncio.Task[None], listening: asyncio.Task[None]) -> None:
         running = self._runner.slots.running
         telemetry.info(LogEvent.WORKER_DRAINING, running=len(running))
         grace = self._options.grace_seconds
         over_at = self._clock.now() + grace + LET_GO_SECONDS + LAST_WRITES_SECONDS
+        leaving = asyncio.create_task(self._claimer.hear_no_more(listening), name="leave")
         self._runner.release_waiting()
         if not await self._runner.all_over(grace):
             telemetry.warning(LogEvent.ATTEMPTS_RELEASED, attempts=len(running), why="the grace is over")
@@ -178,8 +202,9 @@ class Worker:
             await self._runner.all_over(LET_GO_SECONDS)
             self._runner.abandon_all()
         writing = asyncio.create_task(self._write_the_last(claiming), name="last writes")
-        await asyncio.wait([writing], timeout=over_at - self._clock.now())
+        await asyncio.wait([writing, leaving], timeout=over_at - self._clock.now())
         writing.cancel()
+        leaving.cancel()
         telemetry.info(LogEvent.WORKER_STOPPED, worker=self.id)
 
     async def _write_the_last(self, claiming: asyncio.Task[None]) -> None:

@@ -5,12 +5,13 @@
 -- empty tables otherwise chose joins that ran 8 times slower.
 -- `waited`: seconds since it became ready (date_part, since extract computes a numeric). `previous`: the lease of the
 -- attempt before, looked up for retries alone. Both are for showing only.
--- $5: seconds of a lease.
+-- $5: seconds of a lease. $6: the last seq to take in each lane; empty, as usual, means any.
 WITH taken AS (
     DELETE FROM jobyard.ready WHERE ctid = ANY (ARRAY(
         SELECT head.ctid
-        FROM unnest($1::int[], $2::bigint[]) AS l (lane, hint),
+        FROM unnest($1::int[], $2::bigint[], $6::bigint[]) AS l (lane, hint, last),
              LATERAL (SELECT r.ctid FROM jobyard.ready r WHERE r.lane = l.lane AND r.seq > l.hint
+                      AND r.seq <= coalesce(l.last, 9223372036854775807)
                       ORDER BY r.seq LIMIT $3 FOR UPDATE SKIP LOCKED) head
         LIMIT $3))
     RETURNING job, lane, seq, since, run, attempt, crashes
