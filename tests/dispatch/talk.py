@@ -60,9 +60,7 @@ async def ready(yard: Yard) -> list[Announcement]:
 
 async def announce(bus: EventBus, announcements: Sequence[Announcement], times: int = 0) -> None:
     await bus.ensure(TOPIC, [WORKERS])
-    await bus.publish(
-        TOPIC, [Message(f"{it.lane}.{it.seq}.{times}", it.encoded()) for it in announcements]
-    )
+    await bus.publish(TOPIC, [Message(f"{it.lane}.{it.seq}.{times}", it.encoded()) for it in announcements])
 
 
 class Lossy:

@@ -46,7 +46,9 @@ async def test_a_job_is_announced_claimed_and_acked_over_each_bus(yard: Yard, an
             await asyncio.wait_for(anext(aiter(deliveries)), 0.3)
 
 
-async def test_a_worker_that_hears_claims_what_is_announced_and_nothing_else(yard: Yard, bus: EventBus) -> None:
+async def test_a_worker_that_hears_claims_what_is_announced_and_nothing_else(
+    yard: Yard, bus: EventBus
+) -> None:
     async with yard.working({"t": handle}, broker=bus) as working:
         await hears(working)
         await yard.add(queue="warm-up")
@@ -199,7 +201,9 @@ async def test_a_worker_that_stops_leaves_what_it_heard_to_others(yard: Yard, an
         async with yard.working({"t": handle}, broker=another()) as other:
             await hears(other)
             stopping.worker.stop()
-            await until(lambda: yard.db.fetchval("SELECT count(*) = 3 FROM jobyard.done"), "the other ran them")
+            await until(
+                lambda: yard.db.fetchval("SELECT count(*) = 3 FROM jobyard.done"), "the other ran them"
+            )
             go_on.set()
 
 
@@ -246,7 +250,9 @@ async def test_a_worker_whose_broker_is_away_works_by_polling_alone(yard: Yard, 
             await yard.all_ended(seconds=10)
 
 
-async def test_workers_that_hear_and_workers_that_are_woken_share_the_work(yard: Yard, another: MakeBus) -> None:
+async def test_workers_that_hear_and_workers_that_are_woken_share_the_work(
+    yard: Yard, another: MakeBus
+) -> None:
     async with (
         yard.announcing(another()),
         yard.working({"t": handle}, broker=another()) as hearing,

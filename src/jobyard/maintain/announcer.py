@@ -51,6 +51,8 @@ class Announcer:
         self._clock = clock
         self._outstanding = Outstanding(ahead)
         self._holder = uuid4()
+        self._asking = asyncio.Lock()
+        self._leaving = False
         self._held_until = self._renew_at = float("-inf")
         self._types: dict[int, str] = {}
         self._ensured: set[str] = set()
@@ -91,21 +93,25 @@ class Announcer:
 
     async def leave(self) -> None:
         """Another may begin at once."""
-        if not self.on_duty:
-            return
-        self._held_until = float("-inf")
+        self._leaving = True
         with contextlib.suppress(Exception):  # then its time ends
-            async with asyncio.timeout(LEAVE_SECONDS), self._pool.acquire() as connection:
-                await announcements.leave_duty(connection, self._holder)
+            async with asyncio.timeout(LEAVE_SECONDS), self._asking:
+                if self.on_duty:
+                    self._held_until = float("-inf")
+                    async with self._pool.acquire() as connection:
+                        await announcements.leave_duty(connection, self._holder)
 
     async def _is_on_duty(self) -> bool:
         now = self._clock.now()
         if now < self._renew_at:
             return self.on_duty
         had_it = self.on_duty
-        async with self._pool.acquire() as connection:
-            has_it = await announcements.take_duty(connection, self._holder, DUTY_SECONDS)
-        self._held_until = now + DUTY_SECONDS if has_it else float("-inf")
+        async with self._asking:
+            if self._leaving:
+                return False
+            async with self._pool.acquire() as connection:
+                has_it = await announcements.take_duty(connection, self._holder, DUTY_SECONDS)
+            self._held_until = now + DUTY_SECONDS if has_it else float("-inf")
         self._renew_at = now + RENEW_SECONDS
         if has_it and not had_it:
             self._outstanding.forget()
