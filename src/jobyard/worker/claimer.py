@@ -38,6 +38,9 @@ LANES_SECONDS = 10.0
 
 FULL_CLAIMS_UNTIL_BUSY = 2
 
+LAST_CLAIM_SECONDS = 1.0
+"""How long a worker that stops waits for its last claim, before it hands back what it heard."""
+
 Listen = Callable[[Sequence[str], Inbox, Callable[[], int]], Hearing]
 """What listens for these types into this inbox, as long as there is room."""
 
@@ -107,10 +110,14 @@ class Claimer:
         """Wait until somebody has told it to stop."""
         await self._stop.wait()
 
-    async def hear_no_more(self, listening: asyncio.Task[None]) -> None:
-        """What was heard and not claimed comes to others."""
+    async def hear_no_more(self, claiming: asyncio.Task[None], listening: asyncio.Task[None]) -> None:
+        """What was heard and not claimed comes to others, once the last claim is heard out."""
+        await asyncio.wait([claiming], timeout=LAST_CLAIM_SECONDS)
         await self._inbox.acked()
         await cancelled(listening)
+
+    async def acked(self) -> None:
+        await self._inbox.acked()
 
     def close(self) -> None:
         """No beat from now on: what is still held goes to others once the lease is over."""

@@ -194,7 +194,7 @@ class Worker:
         telemetry.info(LogEvent.WORKER_DRAINING, running=len(running))
         grace = self._options.grace_seconds
         over_at = self._clock.now() + grace + LET_GO_SECONDS + LAST_WRITES_SECONDS
-        leaving = asyncio.create_task(self._claimer.hear_no_more(listening), name="leave")
+        leaving = asyncio.create_task(self._claimer.hear_no_more(claiming, listening), name="leave")
         self._runner.release_waiting()
         if not await self._runner.all_over(grace):
             telemetry.warning(LogEvent.ATTEMPTS_RELEASED, attempts=len(running), why="the grace is over")
@@ -213,6 +213,7 @@ class Worker:
         with contextlib.suppress(Exception):
             await self._reports.flushed()
             await self._settler.flushed()
+            await self._claimer.acked()
             async with self._pool.acquire() as connection:
                 await dispatch.stop_worker(connection, self.id)
 
