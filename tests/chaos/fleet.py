@@ -18,6 +18,7 @@ import asyncpg
 
 from chaos.jobs import LOG_URL
 from chaos.proxy import Proxy
+from contract.nats_server import NatsServer
 from jobyard.loop import backoff
 from jobyard.process import SUPERVISED
 from jobyard.store.database import connect
@@ -99,12 +100,21 @@ class Supervised:
 
 
 class Fleet:
-    def __init__(self, folder: Path, lease_seconds: float, concurrency: int, *, durable: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        lease_seconds: float,
+        concurrency: int,
+        broker: NatsServer | None = None,
+        *,
+        durable: bool,
+    ) -> None:
         # What a killed server has written to files outlives it in the kernel's memory: only a power cut needs fsync.
         self.postgres = EmbeddedPostgres(folder, settings={} if durable else {"fsync": "off"})
         self.folder = folder
         self.lease_seconds = lease_seconds
         self._concurrency = concurrency
+        self.broker = broker
         self.members: list[Supervised] = []
         self.api_urls: list[str] = []
         self.restarting = asyncio.Lock()
@@ -164,17 +174,28 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet(
-    folder: Path, *, apis: int = 2, workers: int = 3, lease_seconds: float, concurrency: int, durable: bool
+    folder: Path,
+    *,
+    apis: int = 2,
+    workers: int = 3,
+    lease_seconds: float,
+    concurrency: int,
+    durable: bool,
+    broker: NatsServer | None = None,
+    announced_over: str = "postgres",
+    heard_over: str = "postgres",
 ) -> AsyncGenerator[Fleet]:
-    made = Fleet(folder, lease_seconds, concurrency, durable=durable)
+    """`announced_over` and `heard_over`: the bus of the maintainer and that of the workers. `broker` is one that may be
+    killed."""
+    made = Fleet(folder, lease_seconds, concurrency, broker, durable=durable)
     keepers: list[asyncio.Task[None]] = []
     try:
         await made.prepare()
         for _ in range(apis):
             await made.add_api()
         for _ in range(workers):
-            await made.add("worker", "--app", "chaos.jobs")
-        await made.add("maintain")
+            await made.add("worker", "--app", "chaos.jobs", JOBYARD_BUS=heard_over)
+        await made.add("maintain", JOBYARD_BUS=announced_over)
         keepers += [asyncio.create_task(member.keep_running()) for member in made.members]
         yield made
     finally:

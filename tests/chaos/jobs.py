@@ -22,6 +22,7 @@ from jobyard import Context, Fail, handler
 
 LOG_URL = "CHAOS_LOG_URL"
 RETRY_SECONDS = 0.1
+TYPES = ("coroutine", "thread", "child", "payment")
 GATHER_SECONDS = 0.005
 """How long a start waits for others, so that the log costs a fraction of the jobs."""
 

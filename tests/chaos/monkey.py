@@ -27,6 +27,14 @@ class Fault:
     ended: datetime
 
 
+@contextmanager
+def fault_since(kind: str, pid: int | None, done: list[Fault]) -> Iterator[None]:
+    """What happens meanwhile is one."""
+    began = datetime.now(UTC)
+    yield
+    done.append(Fault(kind, pid, began, datetime.now(UTC)))
+
+
 class Monkey:
     def __init__(self, fleet: Fleet, seed: int, every_seconds: float) -> None:
         self._fleet = fleet
@@ -67,6 +75,8 @@ class Monkey:
             ("freeze all", "all", self._freeze_all),
             ("restart PostgreSQL", "all", self._restart_postgres),
         ]
+        if self._fleet.broker is not None:
+            cards += [("kill the broker", "all", self._restart_broker)] * 2
         while True:
             self._random.shuffle(cards)
             yield from cards
@@ -81,14 +91,13 @@ class Monkey:
             return
         victim = self._random.choice(victims)
         pid = None if role == "all" else victim.pid
-        began = datetime.now(UTC)
-        if role == "all":
-            await action(victim)
-        else:
-            with busy(victim):
-                await action(victim)
         name = kind if role == "all" else f"{kind} {victim.role}"
-        self.done.append(Fault(name, pid, began, datetime.now(UTC)))
+        with fault_since(name, pid, self.done):
+            if role == "all":
+                await action(victim)
+            else:
+                with busy(victim):
+                    await action(victim)
 
     def _beyond_the_lease(self) -> float:
         return self._fleet.lease_seconds * self._random.uniform(0.5, 2.5)
@@ -143,6 +152,14 @@ class Monkey:
 
     async def _restart_postgres(self, _: Supervised) -> None:
         await self._fleet.restart_postgres()
+
+    async def _restart_broker(self, _: Supervised) -> None:
+        broker = self._fleet.broker
+        assert broker is not None
+        async with self._fleet.restarting:
+            broker.kill()
+            await asyncio.sleep(self._random.uniform(0.0, 3.0))
+            await asyncio.to_thread(broker.start)
 
     async def _terminate_backends(self, _: Supervised) -> None:
         async with self._fleet.restarting:

@@ -28,6 +28,8 @@ class Report:
     drained_seconds: float
     """From the last fault's end until all jobs were final."""
     overdue: list[str] = field(default_factory=list[str])
+    meddled: dict[str, int] = field(default_factory=dict[str, int])
+    """What became of so many announcements."""
 
     @property
     def faults(self) -> int:
@@ -89,6 +91,13 @@ class Report:
             f"  longest pause               {f['longest_pause']:.1f} s with no job ending; all final {self.drained_seconds:.1f} s after the faults",
             f"  slowest end by SIGTERM      {self.slowest_stop:.1f} s",
             f"  clients                     {self.unanswered:,} requests without answer, {self.asked_again:,} jobs or requests asked for again",
+            *(
+                [
+                    f"  announcements               {', '.join(f'{n:,} {way}' for way, n in self.meddled.items())}"
+                ]
+                if self.meddled
+                else []
+            ),
             "  faults                      how often, the longest, and the longest wait for the next completed job",
             *(
                 f"    {it['kind']:<24} {it['count']:>5}   {it['lasted']:>5.1f} s   {it['next_completed']:>5.1f} s"

@@ -12,7 +12,8 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +23,15 @@ import uvloop
 from chaos.audit import audit, note
 from chaos.clients import Clients, Ledger, Pace
 from chaos.fleet import Fleet, fleet
+from chaos.jobs import TYPES
+from chaos.meddler import HEARD, TOLD, Meddler
 from chaos.monkey import LONGEST_STOP_SECONDS, Monkey
 from chaos.report import Report
+from chaos.switcher import Switcher
+from contract.nats_server import NatsServer
 from e2e.server_process import new_home
+from jobyard.bus.nats import NatsBus
+from jobyard.clock import SystemClock
 from processes.program import COMMAND, environment
 
 READY_SECONDS = 60.0
@@ -51,6 +58,10 @@ class Plan:
     concurrency: int = 4
     """Of each worker: after a crash it runs as many children at a time, which cost far more than the jobs."""
     durable: bool = False
+    broker: bool = False
+    """Jobs are announced over a message broker, a bad one, which is killed now and then, too."""
+    switches: bool = False
+    """No faults, but from one bus to another and back, by rolling restarts."""
 
 
 def silently(_: str) -> None:
@@ -67,17 +78,26 @@ def run(plan: Plan, say: Callable[[str], None] = silently) -> Report:
 
 
 async def _run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
-    async with fleet(
-        folder,
-        lease_seconds=plan.lease_seconds,
-        concurrency=plan.concurrency,
-        durable=plan.durable,
-    ) as under_fire:
+    async with (
+        _broker(plan, folder) as (broker, meddler),
+        fleet(
+            folder,
+            lease_seconds=plan.lease_seconds,
+            concurrency=plan.concurrency,
+            durable=plan.durable,
+            broker=broker if plan.broker else None,
+            announced_over=f"{broker.url}/{TOLD}" if broker and plan.broker else "postgres",
+            heard_over=f"{broker.url}/{HEARD}" if broker and plan.broker else "postgres",
+        ) as under_fire,
+    ):
         await _ready(under_fire)
         began = time.monotonic()
         pace = Pace(plan.per_second, plan.seconds, plan.jobs)
         clients = Clients(under_fire.api_urls, pace, plan.seed)
-        monkey = Monkey(under_fire, plan.seed, plan.fault_every_seconds)
+        if plan.switches and broker:
+            monkey = Switcher(under_fire, ["postgres", broker.url, "postgres"])
+        else:
+            monkey = Monkey(under_fire, plan.seed, plan.fault_every_seconds)
         telling = asyncio.create_task(_tell(say, pace, clients.ledger, monkey))
         async with asyncio.TaskGroup() as all_at_once:
             all_at_once.create_task(clients.run(single=plan.single, bulk=plan.bulk, bulk_jobs=plan.bulk_jobs))
@@ -87,7 +107,28 @@ async def _run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
         say("no more faults; waiting for the end of all jobs")
         drained_seconds = await _until_quiet(under_fire)
         say("counting")
-        return await _report(plan, under_fire, clients.ledger, monkey, seconds, drained_seconds)
+        report = await _report(plan, under_fire, clients.ledger, monkey, seconds, drained_seconds)
+        report.meddled = dict(meddler.done) if meddler else {}
+        return report
+
+
+@asynccontextmanager
+async def _broker(plan: Plan, folder: Path) -> AsyncGenerator[tuple[NatsServer | None, Meddler | None]]:
+    """One that works, if the plan needs it, and who meddles in between."""
+    if not (plan.broker or plan.switches):
+        yield None, None
+        return
+    server = NatsServer(folder / "nats")
+    (folder / "nats").mkdir()
+    server.start()
+    bus = NatsBus(server.url, SystemClock())
+    meddler = Meddler(bus, plan.seed, TYPES)
+    try:
+        async with meddler.meddling():
+            yield server, meddler
+    finally:
+        await bus.close()
+        server.kill()
 
 
 async def _ready(under_fire: Fleet) -> None:
@@ -100,7 +141,7 @@ async def _ready(under_fire: Fleet) -> None:
                 await asyncio.sleep(0.05)
 
 
-async def _tell(say: Callable[[str], None], pace: Pace, ledger: Ledger, monkey: Monkey) -> None:
+async def _tell(say: Callable[[str], None], pace: Pace, ledger: Ledger, monkey: Monkey | Switcher) -> None:
     while True:
         await asyncio.sleep(30)
         passed = time.monotonic() - pace.began
@@ -122,7 +163,12 @@ async def _until_quiet(under_fire: Fleet) -> float:
 
 
 async def _report(
-    plan: Plan, under_fire: Fleet, ledger: Ledger, monkey: Monkey, seconds: float, drained_seconds: float
+    plan: Plan,
+    under_fire: Fleet,
+    ledger: Ledger,
+    monkey: Monkey | Switcher,
+    seconds: float,
+    drained_seconds: float,
 ) -> Report:
     connection = await under_fire.connect()
     await note(connection, ledger.accepted, ledger.seen)
@@ -177,6 +223,8 @@ def main() -> None:
     options.add_argument("--bulk-jobs", type=int, default=50)
     options.add_argument("--fault-every", type=float, default=2.0)
     options.add_argument("--concurrency", type=int, default=4)
+    options.add_argument("--broker", action="store_true", help="announce jobs over a bad message broker")
+    options.add_argument("--switches", action="store_true", help="change the bus, without other faults")
     options.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     given = options.parse_args()
     plan = Plan(
@@ -187,6 +235,8 @@ def main() -> None:
         bulk_jobs=given.bulk_jobs,
         fault_every_seconds=given.fault_every,
         concurrency=given.concurrency,
+        broker=given.broker,
+        switches=given.switches,
     )
     report = run(plan, lambda text: print(text, file=sys.stderr))  # noqa: T201 - it is a program
     print(report.as_text(), report.as_json(), sep="\n")  # noqa: T201

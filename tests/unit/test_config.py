@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobyard import config
-from jobyard.config import Settings, SettingsError, without_password
+from jobyard.config import BusAddress, Settings, SettingsError, without_password
 
 SECRET = "s3cret-word"
 
@@ -44,7 +44,7 @@ def test_nothing_need_be_set() -> None:
     )
     assert (settings.lease_seconds, settings.grace_seconds) == (30.0, 8.0)
     assert (settings.bus, settings.pooler, settings.smtp_url, settings.health_port) == (
-        "postgres",
+        BusAddress(),
         None,
         None,
         None,
@@ -154,7 +154,7 @@ BAD = [
     ("JOBYARD_LEASE_SECONDS", "nan", "seconds from 1 to 3600"),
     ("JOBYARD_LEASE_SECONDS", "inf", "seconds from 1 to 3600"),
     ("JOBYARD_GRACE_SECONDS", "-1", "seconds from 0 to 3600"),
-    ("JOBYARD_BUS", "kafka", "postgres"),
+    ("JOBYARD_ANNOUNCE_AHEAD", "0", "a whole number from 1 to 100000"),
     ("JOBYARD_POOLER", "session", "transaction"),
     ("JOBYARD_URL", "localhost:3000", "an address like http://localhost:3000"),
     ("JOBYARD_URL", "http://", "an address like http://localhost:3000"),
@@ -211,6 +211,42 @@ def test_the_error_reads_as_one_line_a_fault() -> None:
         Settings.read({"PORT": "none", "JOBYARD_BUS": "kafka"})
     assert str(refused.value).splitlines() == refused.value.faults
     assert len(refused.value.faults) == 2
+
+
+# The bus
+
+BUS = "postgres or nats://host:4222 (tls:// with TLS), each of the latter with an optional /namespace"
+
+
+@pytest.mark.parametrize(
+    ("held", "kind", "url", "namespace"),
+    [
+        ("postgres", "postgres", "", "jobyard"),
+        ("nats://broker", "nats", "nats://broker", "jobyard"),
+        ("nats://u:p@broker:4222/", "nats", "nats://u:p@broker:4222", "jobyard"),
+        ("tls://a:1,b:2/staging", "nats", "tls://a:1,b:2", "staging"),
+    ],
+)
+def test_a_bus_is_postgres_or_the_address_of_a_broker(held: str, kind: str, url: str, namespace: str) -> None:
+    assert Settings.read({"JOBYARD_BUS": held}).bus == BusAddress(kind, url, namespace)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        *("kafka", "nats://", "nats://host:0", "nats://host:x", "nats:host", "http://host", "nats://h/a/b"),
+        *("nats://h/9", "nats://h/a.b", "nats://h/ns?x=1", "nats://h/#x", f"nats://h/{'n' * 65}"),
+    ],
+)
+def test_a_bus_that_cannot_be_is_refused_without_its_value_which_may_hold_a_password(held: str) -> None:
+    assert fault_of(JOBYARD_BUS=held).startswith(f"JOBYARD_BUS: its value cannot be used; expected {BUS}")
+
+
+@pytest.mark.parametrize("held", [f"nats://u:{SECRET}@host", f"nats://{SECRET}@host/ns"])
+def test_the_password_or_token_of_a_bus_is_a_secret(held: str) -> None:
+    settings = Settings.read({"JOBYARD_BUS": held})
+    assert SECRET in settings.secrets
+    assert SECRET not in repr(settings)
 
 
 # Together
