@@ -56,8 +56,10 @@ class _End(asyncio.Protocol):
 class Proxy:
     """Listens on a port of its own and passes everything on to the server's unix socket, or its port."""
 
-    def __init__(self, server: Path | int) -> None:
+    def __init__(self, server: Path | int, host: str = "127.0.0.1") -> None:
         self._server = server
+        self._host = host
+        self._refuses = False
         self._lines: set[tuple[_End, _End]] = set()
         self._holds_requests = self._holds_answers = False
         self._opening: set[asyncio.Task[None]] = set()
@@ -89,6 +91,14 @@ class Proxy:
                 end.cut()
         self._lines.clear()
 
+    def refuse(self) -> None:
+        """Reset all connections, and every new one."""
+        self._refuses = True
+        self.cut()
+
+    def accept(self) -> None:
+        self._refuses = False
+
     def _accept(self) -> _End:
         client = _End()
         task = asyncio.create_task(self._connect(client))
@@ -99,8 +109,10 @@ class Proxy:
     async def _connect(self, client: _End) -> None:
         loop = asyncio.get_running_loop()
         try:
+            if self._refuses:
+                raise ConnectionRefusedError
             if isinstance(self._server, int):
-                _, server = await loop.create_connection(_End, "127.0.0.1", self._server)
+                _, server = await loop.create_connection(_End, self._host, self._server)
             else:
                 _, server = await loop.create_unix_connection(_End, str(self._server))
         except OSError:

@@ -13,8 +13,8 @@ from contract.adapters import Broker, those_that
 from jobyard.ports import BusUnavailable, Delivery, EventBus, Message, MessageTooLarge, Subscription
 
 TOPIC = "orders"
-SOON = 10.0
-"""Seconds in which what must come has come."""
+SOON = 15.0
+"""Seconds in which what must come has come. Pub/Sub leaves what was lost on a connection to it for ten."""
 
 QUIET = 0.4
 """Seconds after which what did not come does not come."""

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 SPARE_SECONDS = 5.0
 """How much longer than ours a lease is there: what is over here is given to others by us, and not behind our back."""
 
+FIRST_LEASE_SECONDS = 10
+"""The least there is: after so long, what was lost on the way to us comes again. What takes longer is extended."""
+
 REOPEN_SECONDS = 0.05
 
 
@@ -134,12 +137,11 @@ class Subscriber:
             return 0.0
         if self._ack_seconds is None:
             self._ack_seconds = await self._words.terms(self._subscription.ack_seconds)
-        lease = _lease(self._ack_seconds)
         try:
             connection = await self._bus.connected()
-            stream = self._stream = Stream(self._name, limit, lease)
+            stream = self._stream = Stream(self._name, limit, FIRST_LEASE_SECONDS)
             self._counted.clear()
-            await stream.read(connection, lambda received: self._hear(received, lease))
+            await stream.read(connection, self._hear)
         except (*troubles(), TimeoutError) as trouble:
             raise self._bus.unavailable(trouble) from trouble
         finally:
@@ -150,7 +152,7 @@ class Subscriber:
     def _room_of_a_stream(self) -> int:
         return self._in_flight - len(self._late)
 
-    def _hear(self, received: Iterable[types.ReceivedMessage], lease: int) -> None:
+    def _hear(self, received: Iterable[types.ReceivedMessage]) -> None:
         self._bus.healthy = True
         now = self._clock.now()
         for found in received:
@@ -164,7 +166,12 @@ class Subscriber:
                 continue
             assert self._ack_seconds is not None
             delivery = PubsubDelivery(
-                message, found.delivery_attempt, found.ack_id, now + self._ack_seconds, now + lease, self
+                message,
+                found.delivery_attempt,
+                found.ack_id,
+                now + self._ack_seconds,
+                now + FIRST_LEASE_SECONDS,
+                self,
             )
             self._waiting.append(delivery)
             self._counted.add(delivery)
@@ -345,11 +352,13 @@ class Subscriber:
         """What is open goes to others at once, and what was put off after its time."""
         if self._aside:
             await asyncio.gather(*self._aside, return_exceptions=True)
+        told: dict[int, list[str]] = {}
         for delivery in self._put_off:
             seconds = math.ceil(max(0.0, delivery.until - self._clock.now()))
-            await self._words.lease([delivery.ack_id], min(seconds, LONGEST_LEASE_SECONDS))
-        mine = [*(it for it in self._open if self._is_ours(it)), *self._waiting]
-        await self._words.lease([it.ack_id for it in mine], 0)
+            told.setdefault(min(seconds, LONGEST_LEASE_SECONDS), []).append(delivery.ack_id)
+        for delivery in [*(it for it in self._open if self._is_ours(it)), *self._waiting]:
+            told.setdefault(0, []).append(delivery.ack_id)
+        await asyncio.gather(*(self._words.lease(ack_ids, seconds) for seconds, ack_ids in told.items()))
         self._open.clear()
 
 
