@@ -15,7 +15,8 @@ class _End(asyncio.Protocol):
     """One end of a connection: what arrives here leaves at the other end, unless it is held. While it is held nothing
     passes, also not that this end has gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, unwanted: bool = False) -> None:
+        self._unwanted = unwanted
         self.other: _End | None = None
         self.held_back = False
         self._waiting = bytearray()
@@ -24,6 +25,8 @@ class _End(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment] - uvloop's are no subclasses of asyncio's
+        if self._unwanted:
+            self.cut()
 
     def data_received(self, data: bytes) -> None:
         self._waiting += data
@@ -100,7 +103,9 @@ class Proxy:
         self._refuses = False
 
     def _accept(self) -> _End:
-        client = _End()
+        client = _End(unwanted=self._refuses)
+        if self._refuses:
+            return client
         task = asyncio.create_task(self._connect(client))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
@@ -109,8 +114,6 @@ class Proxy:
     async def _connect(self, client: _End) -> None:
         loop = asyncio.get_running_loop()
         try:
-            if self._refuses:
-                raise ConnectionRefusedError
             if isinstance(self._server, int):
                 _, server = await loop.create_connection(_End, self._host, self._server)
             else:
