@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from jobyard import telemetry
@@ -73,6 +73,17 @@ class PubsubDelivery:
         await self._subscriber.extend(self, seconds)
 
 
+class _Acks:
+    """One request of them, and who waits for it."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[PubsubDelivery] = []
+        self.sent = asyncio.Event()
+
+    def in_time(self, clock: Clock) -> Callable[[], list[str]]:
+        return lambda: [it.ack_id for it in self.deliveries if clock.now() < it.until]
+
+
 class Subscriber:
     """`_waiting`: not given out yet. `_open`: given out and not answered; of these `_late` are somebody else's by now and
     keep their room all the same. `_put_off`: handed back with a delay that is not over, and held meanwhile. `_counted`: what
@@ -98,8 +109,8 @@ class Subscriber:
         self._look = asyncio.Event()
         self._nudge = asyncio.Event()
         self._next_turn = math.inf
-        self._acked: list[PubsubDelivery] = []
-        self._acking = asyncio.Lock()
+        self._acks = _Acks()
+        self._sending: asyncio.Task[None] | None = None
         self._aside: set[asyncio.Task[None]] = set()
 
     # Giving out
@@ -220,13 +231,25 @@ class Subscriber:
         if not self._is_ours(delivery):
             await self._end_late(delivery)
             return
-        self._acked.append(delivery)
-        # Whoever comes while another's acks are on their way finds them gone, or sends all that came meanwhile.
-        async with self._acking:
-            batch, self._acked = self._acked, []
-            if batch:
-                await self._words.ack(lambda: [it.ack_id for it in batch if self._clock.now() < it.until])
-        self._over(delivery)
+        batch = self._acks
+        batch.deliveries.append(delivery)
+        if self._sending is None:
+            self._sending = asyncio.create_task(self._send_acks(), name="send acks")
+        await batch.sent.wait()
+
+    async def _send_acks(self) -> None:
+        """All that came while those before were on their way, until no more come."""
+        try:
+            while self._acks.deliveries:
+                batch, self._acks = self._acks, _Acks()
+                await self._words.ack(batch.in_time(self._clock))
+                for delivery in batch.deliveries:
+                    self._forget(delivery)
+                self._counted.difference_update(batch.deliveries)
+                batch.sent.set()
+                self._fit()
+        finally:
+            self._sending = None
 
     async def give_again(self, delivery: PubsubDelivery, seconds: float) -> None:
         if not self._is_ours(delivery):
@@ -350,8 +373,8 @@ class Subscriber:
 
     async def hand_back(self) -> None:
         """What is open goes to others at once, and what was put off after its time."""
-        if self._aside:
-            await asyncio.gather(*self._aside, return_exceptions=True)
+        said = [*self._aside, self._sending] if self._sending else self._aside
+        await asyncio.gather(*said, return_exceptions=True)
         told: dict[int, list[str]] = {}
         for delivery in self._put_off:
             seconds = math.ceil(max(0.0, delivery.until - self._clock.now()))
