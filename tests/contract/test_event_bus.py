@@ -16,6 +16,9 @@ TOPIC = "orders"
 SOON = 15.0
 """Seconds in which what must come has come. Pub/Sub leaves what was lost on a connection to it for ten."""
 
+PROMPTLY = 5.0
+"""Seconds in which what needs nobody's time to be over has come."""
+
 QUIET = 0.4
 """Seconds after which what did not come does not come."""
 
@@ -281,7 +284,7 @@ async def test_who_leaves_hands_on_what_is_open(broker: Broker) -> None:
     await bus.publish(TOPIC, some(3))
     async with bus.subscribe(shared(ack_seconds=60), 10) as deliveries:
         await next_of(deliveries)
-    async with broker.another().subscribe(shared(), 10) as others:
+    async with broker.another().subscribe(shared(), 10) as others, asyncio.timeout(PROMPTLY):
         assert len(await acked(others, 3)) == 3
 
 

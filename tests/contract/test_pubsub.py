@@ -206,10 +206,10 @@ async def test_attributes_count_in_the_size_of_a_message(bus: EventBus) -> None:
     await bus.ensure(TOPIC, [shared()])
     wordy = Message("wordy", bytes(8_000_000), "", {"a": "x" * 2_000_000})
     with pytest.raises(MessageTooLarge, match="wordy"):
-        await bus.publish(TOPIC, [Message("0", b""), wordy])
-    await bus.publish(TOPIC, [Message("1", b"")])
+        await bus.publish(TOPIC, [*some(1500), wordy])
+    await bus.publish(TOPIC, [Message("after", b"")])
     async with bus.subscribe(shared(), 2) as deliveries:
-        assert [it.id for it in await acked(deliveries, 1)] == ["1"]
+        assert [it.id for it in await acked(deliveries, 1)] == ["after"]
 
 
 async def test_more_than_fits_a_request_is_published_in_several(bus: EventBus) -> None:
@@ -243,7 +243,9 @@ async def test_what_is_late_keeps_its_room_until_it_is_answered(bus: EventBus) -
     await bus.ensure(TOPIC, [subscription])
     await bus.publish(TOPIC, some(1))
     async with bus.subscribe(subscription, 2) as deliveries:
-        late, again = await next_of(deliveries), await next_of(deliveries)
+        late = await next_of(deliveries)
+        async with asyncio.timeout(5):  # and not after the ten seconds that Pub/Sub would give it
+            again = await anext(deliveries)
         assert (again.message, again.attempt) == (late.message, 2)
         await again.extend(60)
         coming = asyncio.ensure_future(anext(deliveries))
@@ -251,8 +253,12 @@ async def test_what_is_late_keeps_its_room_until_it_is_answered(bus: EventBus) -
         assert not (await asyncio.wait([coming], timeout=0.4))[0]
         await late.ack()
         async with asyncio.timeout(SOON):
-            assert (await coming).message.id == "1"
+            another = await coming
+        assert another.message.id == "1"
         await again.ack()
+        await another.ack()
+        await bus.publish(TOPIC, some(2, begin=2))
+        assert {(await next_of(deliveries)).message.id for _ in range(2)} == {"2", "3"}
 
 
 async def test_what_is_put_off_takes_no_room(bus: EventBus) -> None:
@@ -316,10 +322,27 @@ async def test_a_cut_stream_is_opened_again_at_once(bus: EventBus, emulator: Pub
         await acked(deliveries, 1)
         emulator.fail(cutStream=0.5, seed=CUTS_THE_FIRST)
         began = time.monotonic()
-        await bus.publish(TOPIC, [Message("lost", b"")])
-        await bus.publish(TOPIC, [Message("after", b"")])
-        assert (await next_of(deliveries)).message.id == "after"
+        with logged() as log:
+            await bus.publish(TOPIC, [Message("lost", b"")])
+            await bus.publish(TOPIC, [Message("after", b"")])
+            assert (await next_of(deliveries)).message.id == "after"
         assert time.monotonic() - began < 5, "it waited for the lease of what was lost"
+        assert not log.facts, "Pub/Sub ends every stream some day"
+
+
+async def test_a_stream_that_fell_silent_is_opened_anew(
+    bus: EventBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobyard.bus.pubsub_stream.SILENT_SECONDS", 0.2)
+    await bus.ensure(TOPIC, [shared()])
+    with logged() as log:
+        async with bus.subscribe(shared(), 3) as deliveries:
+            async with asyncio.timeout(SOON):
+                while not log.named("loop.failed"):
+                    await asyncio.sleep(0.01)
+            await bus.publish(TOPIC, some(1))
+            await acked(deliveries, 1)
+    assert "TimeoutError" in log.named("loop.failed")[0]["error"]
 
 
 async def test_a_service_that_is_unavailable_at_times_loses_nothing(
