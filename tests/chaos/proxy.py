@@ -15,7 +15,8 @@ class _End(asyncio.Protocol):
     """One end of a connection: what arrives here leaves at the other end, unless it is held. While it is held nothing
     passes, also not that this end has gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, unwanted: bool = False) -> None:
+        self._unwanted = unwanted
         self.other: _End | None = None
         self.held_back = False
         self._waiting = bytearray()
@@ -24,6 +25,8 @@ class _End(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment] - uvloop's are no subclasses of asyncio's
+        if self._unwanted:
+            self.cut()
 
     def data_received(self, data: bytes) -> None:
         self._waiting += data
@@ -56,8 +59,10 @@ class _End(asyncio.Protocol):
 class Proxy:
     """Listens on a port of its own and passes everything on to the server's unix socket, or its port."""
 
-    def __init__(self, server: Path | int) -> None:
+    def __init__(self, server: Path | int, host: str = "127.0.0.1") -> None:
         self._server = server
+        self._host = host
+        self._refuses = False
         self._lines: set[tuple[_End, _End]] = set()
         self._holds_requests = self._holds_answers = False
         self._opening: set[asyncio.Task[None]] = set()
@@ -89,8 +94,18 @@ class Proxy:
                 end.cut()
         self._lines.clear()
 
+    def refuse(self) -> None:
+        """Reset all connections, and every new one."""
+        self._refuses = True
+        self.cut()
+
+    def accept(self) -> None:
+        self._refuses = False
+
     def _accept(self) -> _End:
-        client = _End()
+        client = _End(unwanted=self._refuses)
+        if self._refuses:
+            return client
         task = asyncio.create_task(self._connect(client))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
@@ -100,7 +115,7 @@ class Proxy:
         loop = asyncio.get_running_loop()
         try:
             if isinstance(self._server, int):
-                _, server = await loop.create_connection(_End, "127.0.0.1", self._server)
+                _, server = await loop.create_connection(_End, self._host, self._server)
             else:
                 _, server = await loop.create_unix_connection(_End, str(self._server))
         except OSError:

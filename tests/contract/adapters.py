@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 import asyncpg
 import nats as client
+import pytest
 
 from chaos.proxy import Proxy
 from contract.nats_server import NatsServer
+from contract.pubsub_server import PubsubServer
 from jobyard.bus.nats import NatsBus
 from jobyard.bus.nats_wire import MESSAGE_HEADER, subject
 from jobyard.bus.postgres import PostgresBus
+from jobyard.bus.pubsub import PubsubBus
+from jobyard.bus.pubsub_connection import opened
+from jobyard.bus.pubsub_wire import ENVELOPE, ID
 from jobyard.clock import SystemClock
 from jobyard.ports import Capabilities, EventBus
 
@@ -113,7 +120,74 @@ async def nats(server: NatsServer) -> AsyncIterator[Broker]:
             await admin.jsm().delete_stream(stream.config.name or "")
 
 
-CAPABILITIES: dict[str, Capabilities] = {"postgres": PostgresBus.capabilities, "nats": NatsBus.capabilities}
+@asynccontextmanager
+async def pubsub(server: PubsubServer) -> AsyncIterator[Broker]:
+    """In a namespace of its own, which is emptied in the end. The emulator would forget everything in a restart, so `away`
+    is that nobody reaches it; it is killed in `test_pubsub.py`. Google itself can be neither cut off nor sent away."""
+    namespace = f"test-{uuid.uuid4().hex[:12]}"
+    proxy = Proxy(server.port, server.host)
+    address = "" if server.is_google else f"127.0.0.1:{await proxy.open()}"
+    opened_here: list[EventBus] = []
+
+    def another() -> EventBus:
+        os.environ["PUBSUB_EMULATOR_HOST"] = address
+        opened_here.append(PubsubBus(server.project, SystemClock(), namespace))
+        del os.environ["PUBSUB_EMULATOR_HOST"]
+        return opened_here[-1]
+
+    @asynccontextmanager
+    async def cut() -> AsyncIterator[None]:
+        if server.is_google:
+            pytest.skip("Google Pub/Sub cannot be cut off")
+        proxy.cut()
+        yield
+
+    @asynccontextmanager
+    async def away() -> AsyncIterator[None]:
+        if server.is_google:
+            pytest.skip("Google Pub/Sub cannot be sent away")
+        proxy.refuse()
+        try:
+            yield
+        finally:
+            proxy.accept()
+
+    admin = await opened("" if server.is_google else f"{server.host}:{server.port}")
+
+    async def litter(topic: str) -> bool:
+        names = PubsubBus(server.project, SystemClock(), namespace).names
+        messages = [
+            {"data": b"\xff", "attributes": attributes}
+            for attributes in (
+                {},
+                {"some": "thing"},
+                {ENVELOPE: "x"},
+                {ENVELOPE: "1", ID: "7"},
+                {ENVELOPE: "-1"},
+            )
+        ]
+        await admin.publisher.publish(topic=names.topic(topic), messages=messages)
+        return True
+
+    yield Broker(another, cut, away, litter)
+    for bus in opened_here:
+        await bus.close()
+    proxy.close()
+    project = f"projects/{server.project}"
+    async for subscription in await admin.subscriber.list_subscriptions(project=project):
+        if f"/{namespace}-" in subscription.name:
+            await admin.subscriber.delete_subscription(subscription=subscription.name)
+    async for topic in await admin.publisher.list_topics(project=project):
+        if f"/{namespace}-" in topic.name:
+            await admin.publisher.delete_topic(topic=topic.name)
+    await admin.channel.close()
+
+
+CAPABILITIES: dict[str, Capabilities] = {
+    "postgres": PostgresBus.capabilities,
+    "nats": NatsBus.capabilities,
+    "pubsub": PubsubBus.capabilities,
+}
 """Of every adapter; its fixture has the same name."""
 
 

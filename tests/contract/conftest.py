@@ -7,6 +7,7 @@ import pytest
 from contract import adapters
 from contract.adapters import Broker
 from contract.nats_server import NatsServer
+from contract.pubsub_server import PubsubServer
 from jobyard.ports import EventBus
 
 
@@ -36,6 +37,20 @@ async def nats(nats_server: NatsServer) -> AsyncIterator[Broker]:
 @pytest.fixture(scope="session")
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     server = NatsServer(tmp_path_factory.mktemp("nats"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def pubsub(pubsub_server: PubsubServer) -> AsyncIterator[Broker]:
+    async with adapters.pubsub(pubsub_server) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def pubsub_server() -> Iterator[PubsubServer]:
+    server = PubsubServer()
     server.start()
     yield server
     server.kill()

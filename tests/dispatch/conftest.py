@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 
 from contract.nats_server import NatsServer
-from jobyard.bus.nats import NatsBus
-from jobyard.bus.postgres import PostgresBus
+from contract.pubsub_server import PubsubServer
+from jobyard.bus.opening import open_bus
 from jobyard.clock import SystemClock
+from jobyard.config import BusAddress
 from jobyard.ports import EventBus
 from jobyard.store.database import Connection, Pool
 from worker.yard import Yard
 
-BROKERS = ["postgres", "nats"]
+BROKERS = ["postgres", "nats", "pubsub"]
 
 
 @pytest.fixture
@@ -30,14 +31,29 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
 
 
 @pytest.fixture
+def pubsub_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[PubsubServer]:
+    server = PubsubServer()
+    server.start()
+    if not server.is_google:
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"{server.host}:{server.port}")
+    yield server
+    server.kill()
+
+
+@pytest.fixture
 async def another(request: pytest.FixtureRequest, database: str) -> AsyncIterator[Callable[[], EventBus]]:
     """Makes buses of one broker, each as of a process of its own: in PostgreSQL, unless the test asks for another."""
-    kind = getattr(request, "param", "postgres")
-    url: str = request.getfixturevalue("nats_server").url if kind == "nats" else database
+    match getattr(request, "param", "postgres"):
+        case "nats":
+            address = BusAddress("nats", request.getfixturevalue("nats_server").url)
+        case "pubsub":
+            address = BusAddress("pubsub", request.getfixturevalue("pubsub_server").project)
+        case _:
+            address = BusAddress()
     opened: list[EventBus] = []
 
     def make() -> EventBus:
-        opened.append({"postgres": PostgresBus, "nats": NatsBus}[kind](url, SystemClock()))
+        opened.append(open_bus(address, database, SystemClock()))
         return opened[-1]
 
     yield make

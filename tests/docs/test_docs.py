@@ -26,7 +26,7 @@ SOURCES = sorted((ROOT / "src").rglob("*.py"))
 EMBEDDED = "To run without a PostgreSQL of your own (extra `embedded`)"
 OTEL = "To send traces (extra `otel`)"
 NATS = "To carry events over NATS (extra `nats`)"
-GCP = "To emulate Pub/Sub (extra `gcp`)"
+GCP = "To carry events over Google Pub/Sub, and to emulate it (extra `gcp`)"
 GENERATED = [
     "docs/explanation/architecture.md",
     "docs/explanation/states.svg",
@@ -134,7 +134,12 @@ def test_every_dependency_is_listed_with_its_reason(heading: str) -> None:
 def test_whatever_the_package_imports_is_a_dependency_of_its_own() -> None:
     packages = [*groups()["To run"], *groups()[EMBEDDED], *groups()[OTEL], *groups()[GCP], *groups()[NATS]]
     # All of OpenTelemetry is one namespace, and so is all of Google.
-    other_names = {"google-cloud-pubsub": "google", "grpcio": "grpc", "nats-py": "nats"}
+    other_names = {
+        "google-cloud-pubsub": "google",
+        "google-api-core": "google",
+        "grpcio": "grpc",
+        "nats-py": "nats",
+    }
     declared = {other_names.get(name, name.replace("-", "_").removesuffix("_api")) for name in packages}
     ours_and_python = {*sys.stdlib_module_names, "jobyard"}
     imported = {name for source in SOURCES for name in _imports(source)} - ours_and_python

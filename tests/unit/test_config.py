@@ -215,7 +215,7 @@ def test_the_error_reads_as_one_line_a_fault() -> None:
 
 # The bus
 
-BUS = "postgres or nats://host:4222 (tls:// with TLS), each of the latter with an optional /namespace"
+BUS = "postgres, pubsub://PROJECT or nats://host:4222 (tls:// with TLS), each of the latter with an optional /namespace"
 
 
 @pytest.mark.parametrize(
@@ -224,6 +224,8 @@ BUS = "postgres or nats://host:4222 (tls:// with TLS), each of the latter with a
         ("postgres", "postgres", "", "jobyard"),
         ("nats://broker", "nats", "nats://broker", "jobyard"),
         ("nats://u:p@broker:4222/", "nats", "nats://u:p@broker:4222", "jobyard"),
+        ("pubsub://my-project", "pubsub", "my-project", "jobyard"),
+        ("pubsub://example.com:my-project/staging", "pubsub", "example.com:my-project", "staging"),
         ("tls://a:1,b:2/staging", "nats", "tls://a:1,b:2", "staging"),
     ],
 )
@@ -235,6 +237,7 @@ def test_a_bus_is_postgres_or_the_address_of_a_broker(held: str, kind: str, url:
     "held",
     [
         *("kafka", "nats://", "nats://host:0", "nats://host:x", "nats:host", "http://host", "nats://h/a/b"),
+        *("pubsub://", "pubsub://Project", "pubsub://p/9", "pubsub://p/n?x", "pubsub:p"),
         *("nats://h/9", "nats://h/a.b", "nats://h/ns?x=1", "nats://h/#x", f"nats://h/{'n' * 65}"),
     ],
 )

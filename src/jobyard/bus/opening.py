@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jobyard.bus.nats import NatsBus
 from jobyard.bus.postgres import PostgresBus
+from jobyard.bus.pubsub import PubsubBus
 from jobyard.config import BusAddress
 from jobyard.ports import Clock, EventBus
 
@@ -15,5 +16,7 @@ def open_bus(address: BusAddress, database_url: str, clock: Clock) -> EventBus:
             return PostgresBus(database_url, clock)
         case "nats":
             return NatsBus(address.url, clock)
+        case "pubsub":
+            return PubsubBus(address.url, clock)
         case other:
             raise ValueError(other)

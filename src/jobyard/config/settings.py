@@ -116,8 +116,8 @@ class Settings:
         "JOBYARD_BUS",
         bus,
         BusAddress(),
-        "What tells workers of jobs: `postgres`, or a message broker, `nats://host:4222/namespace` (`tls://` with TLS; "
-        "the namespace is `jobyard` unless named).",
+        "What tells workers of jobs: `postgres`, or a message broker, `nats://host:4222/namespace` (`tls://` with TLS) or "
+        "`pubsub://PROJECT/namespace`; the namespace is `jobyard` unless named.",
         secret=True,
         shown="postgres",
     )

@@ -124,9 +124,13 @@ async def borrowed(pool: Pool, timeout: float) -> AsyncGenerator[Connection]:
 
 
 async def _acquired(pool: Pool, timeout: float) -> PoolConnectionProxy[asyncpg.Record]:
+    """Raises DatabaseUnavailable for whatever a server refuses a connection with: that it starts, is full, or takes none to
+    this database for now."""
     metrics.POOL_WAITING.add(1)
     try:
         return await pool.acquire(timeout=timeout)
+    except asyncpg.PostgresError as refusal:
+        raise DatabaseUnavailable(why(refusal)) from refusal
     finally:
         metrics.POOL_WAITING.add(-1)
 

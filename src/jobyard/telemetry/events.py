@@ -268,6 +268,14 @@ class LogEvent(StrEnum):
         "subscription",
         "message",
     )
+    SUBSCRIPTION_DIFFERS = (
+        "subscription.differs",
+        "warning",
+        "A subscription of Google Pub/Sub was there before and is not as the event bus would have made it; nothing of it is "
+        "changed. `differs` says what.",
+        "subscription",
+        "differs",
+    )
 
     # Others
 
