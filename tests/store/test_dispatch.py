@@ -154,7 +154,14 @@ async def test_an_empty_poll_writes_nothing(scene: Scene):
 
 def _claim_of_nothing(worker: int) -> str:
     text = dispatch.statement("claim")
-    for number, value in {5: "30", 4: str(worker), 3: "10", 2: "ARRAY[0]", 1: "ARRAY[1]"}.items():
+    for number, value in {
+        6: "ARRAY[]::bigint[]",
+        5: "30",
+        4: str(worker),
+        3: "10",
+        2: "ARRAY[0]",
+        1: "ARRAY[1]",
+    }.items():
         text = text.replace(f"${number}", value)
     return text
 

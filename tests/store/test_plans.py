@@ -28,6 +28,7 @@ GROWING = {
 
 HOT = {"create", "claim", "settle", "back", "lock_held"}
 WALKS = {
+    "announce_lanes": "ready",
     "event_expire": "event",
     "next_due": "scheduled",
     "sample_last_event": "event",
@@ -171,7 +172,7 @@ async def test_a_claim_under_stale_statistics_takes_no_more_than_its_limit_and_r
             hot, "job", columns + " SELECT {id}, 60, 2, 60, 1, 5, 5, 'email', 'default', '{{}}'", rows
         )
         await _fill(hot, "ready", "(lane, run, attempt, crashes, job) SELECT 1, 1, 0, 0, {id}", rows)
-        asked = (f"ARRAY[{lane}]", "ARRAY[0]", "10", str(worker), "30")
+        asked = (f"ARRAY[{lane}]", "ARRAY[0]", "10", str(worker), "30", "ARRAY[]::bigint[]")
         pages.append(_buffers(await explain(hot, statement("claim"), *asked, options="ANALYZE, BUFFERS, ")))
     assert await hot.fetchval("SELECT count(*) FROM jobyard.active") == 20
     assert await hot.fetchval("SELECT count(*) FROM jobyard.ready") == 100_080
@@ -193,7 +194,7 @@ async def test_a_claim_does_not_feel_the_backlog_nor_the_dead_rows_of_a_long_tra
     done = "(job, run, attempt, tenant, lease, worker, started_at, status, reason)"
 
     async def pages_of_a_claim(hint: int) -> int:
-        asked = ("ARRAY[1]", f"ARRAY[{hint}]", "10", str(worker), "30")
+        asked = ("ARRAY[1]", f"ARRAY[{hint}]", "10", str(worker), "30", "ARRAY[]::bigint[]")
         return _buffers(await explain(scene.db, statement("claim"), *asked, options="ANALYZE, BUFFERS, "))
 
     alone = await pages_of_a_claim(0)

@@ -29,6 +29,9 @@ ASK_SECONDS = 5.0
 ANSWER_SECONDS = 2.0
 """How much later its end must have been heard of."""
 
+SURE_SHARE = 0.9
+"""Of the time that a delivery has: its time began when the server sent it, which was before it was heard of here."""
+
 TIME_IS_OVER = "408"
 DONE, STILL_AT_IT, GIVE_UP = b"+ACK", b"+WPI", b"+TERM"
 
@@ -39,7 +42,13 @@ class _Bus(Protocol):
 
 class NatsDelivery:
     def __init__(
-        self, message: Message, attempt: int, reply: str, until: float, subscriber: Subscriber
+        self,
+        message: Message,
+        attempt: int,
+        reply: str,
+        until: float,
+        subscriber: Subscriber,
+        place: int,
     ) -> None:
         self.message = message
         self.attempt = attempt
@@ -48,6 +57,8 @@ class NatsDelivery:
         """After this time it is somebody else's. The server takes the word of whoever had a message last week, so it is for
         us to say nothing."""
         self.keeping: asyncio.Task[None] | None = None
+        self.place = place
+        """In the stream: of every delivery of this message the same."""
         self._subscriber = subscriber
 
     async def ack(self) -> None:
@@ -71,6 +82,7 @@ class Subscriber:
         self._waiting: deque[NatsDelivery] = deque()
         self._taken = asyncio.Event()
         self._look = asyncio.Event()
+        self._latest: dict[int, NatsDelivery] = {}
         self._inbox: Inbox | None = None
         self._asked = self._requests = 0
         self._asked_until = 0.0
@@ -160,7 +172,12 @@ class Subscriber:
             if attempt > self._subscription.max_deliveries:
                 await self._set_aside(found, message.id)
             else:
-                self._take(NatsDelivery(message, attempt, found.reply, self._from_now(), self))
+                place = found.metadata.sequence.stream
+                if (earlier := self._latest.get(place)) is not None:
+                    earlier.until = self._clock.now()
+                delivery = NatsDelivery(message, attempt, found.reply, self._from_now(), self, place)
+                self._latest[place] = delivery
+                self._take(delivery)
 
     def _hear_of_the_end(self, said: Msg) -> None:
         """Of a request, with or without all its messages."""
@@ -178,7 +195,7 @@ class Subscriber:
         self._taken.set()
 
     def _from_now(self) -> float:
-        return self._clock.now() + self._ack_seconds
+        return self._clock.now() + SURE_SHARE * self._ack_seconds
 
     async def _set_aside(self, found: Msg, message: str) -> None:
         """First the copy is safe, then the message goes. Whoever dies between the two leaves it to be set aside again, and
@@ -243,6 +260,8 @@ class Subscriber:
 
     def _over(self, delivery: NatsDelivery) -> None:
         self._open.discard(delivery)
+        if self._latest.get(delivery.place) is delivery:
+            del self._latest[delivery.place]
         self.look()
 
 

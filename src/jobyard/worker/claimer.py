@@ -85,7 +85,7 @@ class Claimer:
         self._lanes_read_at = 0.0
         self._reconciled_at = 0.0
         self._inbox = Inbox(self._wake.set, ack_at_end=ack_at_end)
-        self._hearing = listen(types, self._inbox, self._room_now) if listen else None
+        self._hearing = listen(types, self._inbox, self._room_to_hear) if listen else None
         self._poll_at = 0.0
         self.failures = 0
 
@@ -198,7 +198,7 @@ class Claimer:
     async def _claim_or_wait(self) -> None:
         await self._keep_up_with_the_database()
         self._room.clear()
-        room = self._room_now()
+        room = self._runner.slots.room(self._clock.now())
         if room <= 0:
             await self._room.wait()
             return
@@ -208,7 +208,7 @@ class Claimer:
         else:
             await self._follow_or_wait(room, self._hearing)
 
-    def _room_now(self) -> int:
+    def _room_to_hear(self) -> int:
         return 0 if self._stop.is_set() else self._runner.slots.room(self._clock.now())
 
     async def _look_or_wait(self, room: int) -> None:
