@@ -26,6 +26,7 @@ from jobyard.key import Key
 from jobyard.loading import load_handlers, mailer_of
 from jobyard.maintain import maintainer as maintaining
 from jobyard.maintain.announcer import Announcer
+from jobyard.maintain.relay import Relay
 from jobyard.ports import Clock, EventBus
 from jobyard.process import OK, SUPERVISED, StartError, run_process, until_stopped
 from jobyard.store import migrate as migrating
@@ -122,7 +123,8 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
     options = working.WorkerOptions(
         settings.concurrency, settings.lease_seconds, settings.grace_seconds, settings.max_payload_bytes
     )
-    async with _broker(settings, url, clock) as broker, _traces("jobyard-worker", settings, stop):
+    async with _opened_bus(settings, url, clock) as bus, _traces("jobyard-worker", settings, stop):
+        broker = bus if settings.bus.announces else None
         process = working.Worker(
             pool,
             Polling() if pooler or broker else Listener(url, clock),
@@ -171,7 +173,8 @@ async def _maintain(settings: Settings, stop: asyncio.Event) -> int:
         url, size=maintaining.CONNECTIONS, hot=True, pooler=pooler, name="jobyard maintain"
     )
     telemetry.hear_python_logging(settings.log_level)
-    async with _broker(settings, url, clock) as broker:
+    async with _opened_bus(settings, url, clock) as bus:
+        broker = bus if settings.bus.announces else None
         process = maintaining.Maintainer(
             pool,
             clock,
@@ -187,6 +190,7 @@ async def _maintain(settings: Settings, stop: asyncio.Event) -> int:
             )
             if broker
             else None,
+            Relay(pool, bus, settings.bus.namespace, clock) if settings.events == "on" else None,
         )
 
         def shown() -> bytes:
@@ -200,11 +204,8 @@ async def _maintain(settings: Settings, stop: asyncio.Event) -> int:
 
 
 @asynccontextmanager
-async def _broker(settings: Settings, url: str, clock: Clock) -> AsyncGenerator[EventBus | None]:
-    """The message broker over which jobs are announced, if any."""
-    if not settings.bus.announces:
-        yield None
-        return
+async def _opened_bus(settings: Settings, url: str, clock: Clock) -> AsyncGenerator[EventBus]:
+    """Connected when it is needed first."""
     try:
         bus = open_bus(settings.bus, url, clock)
     except JobyardError as missing:

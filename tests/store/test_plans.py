@@ -22,7 +22,7 @@ from store.scene import LEASE, Scene, a_job, ending
 
 GROWING = {
     *("job", "ready", "active", "scheduled", "done", "attempt", "event", "idempotency"),
-    *("redrive", "cancel_request", "progress", "job_log", "message", "delivery"),
+    *("redrive", "cancel_request", "progress", "job_log", "message", "delivery", "tick"),
 }
 """Tables that may hold millions of rows. `worker` and `lane` are small, and `active` holds what is in flight."""
 

@@ -22,6 +22,7 @@ from jobyard.ids import new_job_id
 from jobyard.maintain.announcer import Announcer
 from jobyard.maintain.maintainer import CONNECTIONS as MAINTAINER_CONNECTIONS
 from jobyard.maintain.maintainer import Maintainer
+from jobyard.maintain.relay import Relay
 from jobyard.ports import EventBus, WakeUp, WakeUps
 from jobyard.store.database import Connection, Pool, open_pool
 from jobyard.store.dispatch import Claimed, Ending, Lane
@@ -220,9 +221,29 @@ class Yard:
     async def announcing(self, bus: EventBus, ahead: int = 1000) -> AsyncGenerator[Maintainer]:
         """A maintainer that announces over this bus."""
         clock = SystemClock()
+        async with self.maintaining(
+            lambda pool: Announcer(pool, Listener(self.url, clock), bus, NAMESPACE, ahead, clock)
+        ) as maintainer:
+            yield maintainer
+
+    @asynccontextmanager
+    async def relaying(self, bus: EventBus) -> AsyncGenerator[Maintainer]:
+        """A maintainer that publishes events over this bus."""
+        async with self.maintaining(
+            relay=lambda pool: Relay(pool, bus, NAMESPACE, SystemClock())
+        ) as maintainer:
+            yield maintainer
+
+    @asynccontextmanager
+    async def maintaining(
+        self,
+        announcer: Callable[[Pool], Announcer] | None = None,
+        relay: Callable[[Pool], Relay] | None = None,
+    ) -> AsyncGenerator[Maintainer]:
         pool = await open_pool(self.url, size=MAINTAINER_CONNECTIONS, hot=True, name="jobyard maintain")
-        announcer = Announcer(pool, Listener(self.url, clock), bus, NAMESPACE, ahead, clock)
-        maintainer = Maintainer(pool, clock, 7, 90, announcer)
+        maintainer = Maintainer(
+            pool, SystemClock(), 7, 90, announcer and announcer(pool), relay and relay(pool)
+        )
         task = asyncio.create_task(maintainer.run())
         try:
             yield maintainer

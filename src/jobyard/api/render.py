@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from jobyard.api.schemas import Attempt, BackoffShown, EventData, Job, JobEvent, JobSummary, LogLine, Progress
 from jobyard.domain import events
-from jobyard.domain.events import AttemptOutcome, AttemptRecord, Event, EventType
+from jobyard.domain.events import AttemptOutcome, AttemptRecord, Event
 from jobyard.domain.lifecycle import DEAD_LETTER_REASONS, Reason, Status
+from jobyard.domain.times import time_text
+
+T = TypeVar("T")
 
 _STATUSES = {status.value: status for status in Status}
 _REASONS = {reason.value: reason for reason in Reason}
-
-
-def time_text(time: datetime) -> str:
-    """RFC 3339 with 6 decimals and `Z`. Times come from the database in UTC."""
-    return time.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def job(row: asyncpg.Record) -> Job:
@@ -121,31 +119,22 @@ def event(job: UUID, fact: Event) -> JobEvent:
 
 
 def _event_data(fact: Event) -> EventData:
-    record = fact.attempt
-    if record is None:
-        return EventData()
-    data = EventData(run=record.run, attempt=record.attempt)
-    match fact.type:
-        case EventType.STARTED:
-            data.worker = UNSET if record.worker is None else str(record.worker)
-        case EventType.PROGRESS if record.progress is not None:
-            data.percent = UNSET if record.progress.percent is None else record.progress.percent
-            data.message = record.progress.message or UNSET
-        case EventType.CANCEL_REQUESTED | EventType.PROGRESS:
-            pass
-        case EventType.REDRIVEN:
-            return EventData(run=record.run + 1)
-        case _:
-            _add_ending(data, fact.type, record)
-    return data
+    said = fact.data
+    return EventData(
+        run=_unless_none(said.run),
+        attempt=_unless_none(said.attempt),
+        worker=UNSET if said.worker is None else str(said.worker),
+        percent=_unless_none(said.percent),
+        message=_unless_none(said.message),
+        cause=_unless_none(said.cause),
+        reason=_unless_none(said.reason),
+        retry_at=UNSET if said.retry_at is None else time_text(said.retry_at),
+        error=UNSET if said.error is None else Raw(said.error),
+    )
 
 
-def _add_ending(data: EventData, type: EventType, record: AttemptRecord) -> None:
-    if type in (EventType.RETRY_SCHEDULED, EventType.RELEASED):
-        data.cause = record.outcome
-        data.retry_at = UNSET if record.retry_at is None else time_text(record.retry_at)
-    data.reason = record.reason or UNSET
-    data.error = UNSET if record.error is None else Raw(record.error)
+def _unless_none(value: T | None) -> T | UnsetType:
+    return UNSET if value is None else value
 
 
 def _raw(text: str | None) -> Raw | None:

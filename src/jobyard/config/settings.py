@@ -127,6 +127,12 @@ class Settings:
         1000,
         "Jobs of one lane that are announced over a message broker before workers have claimed them.",
     )
+    events: str = _setting(
+        "JOBYARD_EVENTS",
+        values.one_of("off", "on"),
+        "off",
+        "`on`: maintainers publish every event of a job over the bus of JOBYARD_BUS, for other services.",
+    )
     pooler: str | None = _setting(
         "JOBYARD_POOLER",
         values.one_of("transaction"),

@@ -50,3 +50,8 @@ def jobs_topic(namespace: str, type: str) -> str:
 def workers_subscription(namespace: str, type: str) -> str:
     """Which all workers of this type share."""
     return f"{namespace}.workers.{type}"
+
+
+def events_topic(namespace: str) -> str:
+    """Where the events of all jobs go."""
+    return f"{namespace}.events"

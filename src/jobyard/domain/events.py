@@ -97,6 +97,21 @@ CREATION = EventKey(0, Phase.START)
 
 
 @dataclass(frozen=True, slots=True)
+class EventData:
+    """What an event says beside its type and time; None is not said. `error`: JSON text."""
+
+    run: int | None = None
+    attempt: int | None = None
+    worker: int | None = None
+    percent: float | None = None
+    message: str | None = None
+    cause: str | None = None
+    reason: str | None = None
+    retry_at: datetime | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """An immutable fact. `attempt` is what it happened to; None for the job as a whole."""
 
@@ -109,6 +124,30 @@ class Event:
     def id(self) -> str:
         """Of the job's events none has the same: `lease.phase`, and `0.created`."""
         return f"{self.key.lease}.{self.type.value.removeprefix('job.')}"
+
+    @property
+    def data(self) -> EventData:
+        record = self.attempt
+        if record is None:
+            return EventData()
+        run, attempt = record.run, record.attempt
+        match self.type:
+            case EventType.STARTED:
+                return EventData(run, attempt, worker=record.worker)
+            case EventType.PROGRESS if record.progress is not None:
+                return EventData(
+                    run, attempt, percent=record.progress.percent, message=record.progress.message or None
+                )
+            case EventType.CANCEL_REQUESTED | EventType.PROGRESS:
+                return EventData(run, attempt)
+            case EventType.REDRIVEN:
+                return EventData(run + 1)
+            case EventType.RETRY_SCHEDULED | EventType.RELEASED:
+                return EventData(
+                    run, attempt, cause=record.outcome.value, retry_at=record.retry_at, error=record.error
+                )
+            case _:
+                return EventData(run, attempt, reason=record.reason, error=record.error)
 
 
 def events_of(created_at: datetime, attempts: Iterable[AttemptRecord]) -> Iterator[Event]:

@@ -10,6 +10,7 @@ from jobyard import telemetry
 from jobyard.loop import Loop
 from jobyard.maintain.announcer import Announcer
 from jobyard.maintain.due import Due
+from jobyard.maintain.relay import Relay
 from jobyard.maintain.retention import Retention
 from jobyard.maintain.sample import Sampler
 from jobyard.maintain.sweep import Sweep
@@ -18,7 +19,7 @@ from jobyard.store.database import Pool
 from jobyard.store.lanes import Lanes
 from jobyard.telemetry import LogEvent
 
-CONNECTIONS = 5
+CONNECTIONS = 6
 """One a loop, so that a long deletion never delays a due job."""
 
 
@@ -32,6 +33,7 @@ class Maintainer:
         completed_days: float,
         failed_days: float,
         announcer: Announcer | None = None,
+        relay: Relay | None = None,
     ) -> None:
         steps: dict[str, Callable[[], Awaitable[float]]] = {
             "due": Due(pool).step,
@@ -41,7 +43,10 @@ class Maintainer:
         }
         if announcer is not None:
             steps["announce"] = announcer.step
+        if relay is not None:
+            steps["relay"] = relay.step
         self._announcer = announcer
+        self._relay = relay
         self.loops = [Loop(name, step, clock) for name, step in steps.items()]
         self._pool = pool
         self._stop = asyncio.Event()
@@ -65,8 +70,7 @@ class Maintainer:
                 await listening.enter_async_context(self._announcer.listening())
             tasks = [asyncio.create_task(loop.run(), name=loop.name) for loop in self.loops]
             await self._stop.wait()
-            if self._announcer is not None:
-                await self._announcer.leave()
+            await asyncio.gather(*(it.leave() for it in (self._announcer, self._relay) if it is not None))
             await self._end(tasks)
         telemetry.info(LogEvent.MAINTAIN_STOPPED)
 

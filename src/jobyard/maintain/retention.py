@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobyard import telemetry
 from jobyard.ports import Clock
-from jobyard.store import messages, upkeep
+from jobyard.store import log_reader, messages, upkeep
 from jobyard.store.database import Pool
 from jobyard.telemetry import LogEvent, metrics
 
@@ -31,7 +31,8 @@ class Retention:
                 connection, max(self._completed_seconds, self._failed_seconds)
             )
             old_messages = await messages.delete_old(connection)
-        if not jobs and not keys and not events and not old_messages:
+            ticks = await log_reader.delete_ticks(connection)
+        if not (jobs or keys or events or old_messages or ticks == log_reader.TICKS_EXPIRED):
             return PAUSE_SECONDS
         metrics.DELETED.add(by=jobs)
         telemetry.info(

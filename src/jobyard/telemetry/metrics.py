@@ -139,6 +139,17 @@ HEARD = Counter(
     "Jobs that this worker was told of over a message broker, repeats included.",
     shown_by=[WORKER],
 )
+EVENTS_PUBLISHED = Counter(
+    "jobyard_events_published_total",
+    "Events of jobs that the event bus took from this maintainer, repeats included.",
+    shown_by=[MAINTAIN],
+)
+RELAY_LAG = Gauge(
+    "jobyard_relay_lag_seconds",
+    "How long the first event that is not published yet has been waiting, by the database's clock; 0 where none waits. "
+    "Every maintainer that publishes shows the same: take `max`.",
+    shown_by=[MAINTAIN],
+)
 ANNOUNCED = Counter(
     "jobyard_jobs_announced_total",
     "Announcements of ready jobs that a message broker took from this maintainer.",
