@@ -51,7 +51,8 @@ def parts() -> set[str]:
 
 def test_every_part_is_protected_by_exactly_one_contract() -> None:
     protected = [part for contract in CONTRACTS for part in contract.get("protected_modules", [])]
-    assert sorted(protected) == sorted(parts())
+    ours = [part for part in protected if part.startswith("jobyard.")]
+    assert sorted(ours) == sorted(parts())
 
 
 def test_the_contract_names_no_part_that_is_not_there() -> None:
