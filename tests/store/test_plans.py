@@ -29,6 +29,8 @@ GROWING = {
 HOT = {"create", "claim", "settle", "back", "lock_held"}
 WALKS = {
     "announce_lanes": "ready",
+    "relay_take": "tick",
+    "tick_make": "tick",
     "event_expire": "event",
     "next_due": "scheduled",
     "sample_last_event": "event",
@@ -36,7 +38,7 @@ WALKS = {
 }
 """Statements that walk a table in the order of an index, without a key to look for, until a LIMIT ends it."""
 
-COUNTS = {"sample_count", "verify_started"}
+COUNTS = {"sample_count", "verify_started", "log_restored"}
 """Statements that are there to read everything, once in a while and not under the hot settings."""
 
 Node = dict[str, Any]
