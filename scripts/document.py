@@ -56,6 +56,7 @@ PARTS = {
     "loading.py": "",
     "main.py": "",
     "child.py": "",
+    "events.py": "",
     "doctor": "is the database fit, and does it keep the promises",
     "testing": "for users' tests: all of it in one process, which moves only when told to",
     "pubsub_emulator": "Google Pub/Sub on this machine, for tests and for work without a network",

@@ -261,6 +261,23 @@ class LogEvent(StrEnum):
         "subscription",
         "message",
     )
+    FOLLOWING = "following", "info", "A service has its subscription to the events of jobs.", "subscription"
+    EVENT_REFUSED = (
+        "event.refused",
+        "warning",
+        "The function that a service follows events with raised: the event comes again after the pause.",
+        "subscription",
+        "event_id",
+        "error",
+        "again_in",
+    )
+    EVENT_STRANGE = (
+        "event.strange",
+        "warning",
+        "Something came with the events that is none; it is dropped.",
+        "subscription",
+        "message",
+    )
     MESSAGE_SET_ASIDE = (
         "message.set_aside",
         "warning",
