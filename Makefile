@@ -75,8 +75,8 @@ test: $(DEV) $(TOOLS) $(PACKAGE) ## Run all tests; ARGS="tests/store -k claim" r
 soak: $(DEV) $(PACKAGE) ## Run the tests that take many minutes
 	@$(PYTEST) -m soak $(ARGS) || { code=$$?; [ $$code -eq 5 ] && echo "no test is marked soak yet: nothing was run" || exit $$code; }
 
-bench: $(RUN) $(PACKAGE) ## Measure this machine: SCENARIO=create, drain, life, latency or bloat (all); ARGS="--jobs 1000 --json"
-	@for scenario in $(or $(SCENARIO),create drain life latency bloat); do \
+bench: $(RUN) $(PACKAGE) ## Measure this machine: SCENARIO=create, drain, named, life, latency or bloat (all); ARGS="--jobs 1000 --json"
+	@for scenario in $(or $(SCENARIO),create drain named life latency bloat); do \
 		$(VENV)/bin/jobyard bench $$scenario $(ARGS) || exit $$?; done
 
 docs: $(DEV) $(PACKAGE) ## Draw the parts of docs/ that the code says

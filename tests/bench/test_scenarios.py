@@ -30,6 +30,7 @@ FIELDS = {
 MEASURED = {
     "create": {"jobsPerSecond", "rawJobsPerSecond", "ratio", "p50Ms", "p99Ms", "walBytesPerJob"},
     "drain": {"jobsPerSecond", "rawJobsPerSecond", "ratio", "walBytesPerJob", "cpuMicrosecondsPerJob"},
+    "named": {"jobsPerSecond", "rawJobsPerSecond", "ratio"},
     "life": {"jobsPerSecond", "rawJobsPerSecond", "ratio", "p50Ms", "p99Ms", "walBytesPerJob"},
     "latency": {"p50Ms", "p99Ms"},
 }

@@ -8,6 +8,7 @@ import re
 import subprocess
 import tempfile
 import time
+from collections.abc import AsyncGenerator, Callable
 
 import asyncpg
 
@@ -22,6 +23,7 @@ from jobyard.store.lanes import Lanes
 from jobyard.store.statements import statement
 
 BATCH = 200
+NAMED_BATCH = 100
 FILL_ROWS = 1000
 LEASE_SECONDS = 300.0
 SINGLE_ROW_CLIENTS = 16
@@ -35,6 +37,11 @@ BENCH_INSERT = (
     "INSERT INTO jobyard.bench_insert (tenant, lane, type, queue, payload)"  # noqa: S608 - made of our own constant
     f" VALUES (1, 1, 'email', 'default', '{PAYLOAD}');\n"
 )
+
+_Asked = tuple[list[int], list[int], list[int], int]
+"""Lanes, hints, last places and limit of a claim."""
+
+_Ask = Callable[["asyncpg.Connection[asyncpg.Record]", str], AsyncGenerator[_Asked, int]]
 
 
 async def fill(stage: Stage, jobs: int, type: str) -> None:
@@ -50,27 +57,59 @@ async def fill(stage: Stage, jobs: int, type: str) -> None:
 async def drain(stage: Stage, jobs: int, type: str) -> float:
     """Jobs per second of claim and settle alone: the two statements of the worker on two connections, what the one
     answers passed to the other without a look. The jobs are ready already."""
+    return await _drain(stage, jobs, type, _looks)
+
+
+async def drain_by_name(stage: Stage, jobs: int, type: str) -> float:
+    """The same where each claim names its jobs; the names are known before."""
+    return await _drain(stage, jobs, type, _names)
+
+
+async def _looks(connection: asyncpg.Connection[asyncpg.Record], type: str) -> AsyncGenerator[_Asked, int]:
+    """What claims ask for; told the highest lease of each."""
+    lanes = [lane.id for lane in await dispatch.lanes_of(connection, [type])]
+    hint = 0
+    while True:
+        hint = max(hint, (yield lanes, [hint] * len(lanes), [], BATCH) or 0)
+
+
+async def _names(connection: asyncpg.Connection[asyncpg.Record], type: str) -> AsyncGenerator[_Asked, int]:
+    ready = await connection.fetch(
+        "SELECT r.lane, r.seq FROM jobyard.ready r JOIN jobyard.lane l ON l.id = r.lane WHERE l.type = $1"
+        " ORDER BY r.lane, r.seq",
+        type,
+    )
+    for at in range(0, len(ready), NAMED_BATCH):
+        batch = ready[at : at + NAMED_BATCH]
+        lanes, seqs = values(batch, "lane"), values(batch, "seq")
+        yield lanes, [seq - 1 for seq in seqs], seqs, len(batch)
+    while True:
+        yield [], [], [], 1
+
+
+async def _drain(stage: Stage, jobs: int, type: str, asked: _Ask) -> float:
     claiming, settling = await stage.connect(), await stage.connect()
     worker = await dispatch.start_worker(claiming, "raw", [type], BATCH, LEASE_SECONDS)
-    lanes = [lane.id for lane in await dispatch.lanes_of(claiming, [type])]
     claim, settle = await claiming.prepare(statement("claim")), await settling.prepare(statement("settle"))
-    hint, settled = 0, 0
-    anywhere: list[int] = []
+    asking = asked(claiming, type)
+    lanes, hints, last, limit = await anext(asking)
+    settled = 0
     waiting: asyncio.Task[list[asyncpg.Record]] | None = None
     began = time.perf_counter()
     while settled < jobs:
-        rows = await claim.fetch(lanes, [hint] * len(lanes), BATCH, worker, LEASE_SECONDS, anywhere)
+        rows = await claim.fetch(lanes, hints, limit, worker, LEASE_SECONDS, last)
         if waiting is not None:
             settled += len(await waiting)
             waiting = None
+        lanes, hints, last, limit = await asking.asend(max((row["lease"] for row in rows), default=0))
         if rows:
             rows.sort(key=lambda row: row["job"])
-            hint = max(row["lease"] for row in rows)
             nothing: list[str | None] = [None] * len(rows)
             jobs_ended, leases = values(rows, "job"), values(rows, "lease")
             done = ["completed"] * len(rows)
             waiting = asyncio.create_task(settle.fetch(jobs_ended, leases, done, nothing, nothing, nothing))
     seconds = time.perf_counter() - began
+    await asking.aclose()
     await claiming.close()
     await settling.close()
     return jobs / seconds

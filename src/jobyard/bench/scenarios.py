@@ -10,7 +10,7 @@ import socket
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from jobyard.bench import load, raw
@@ -74,12 +74,16 @@ async def _bulk(port: int, jobs: int, settings: Settings) -> float:
 
 
 async def drain(stage: Stage, jobs: int, settings: Settings) -> Report:
-    """One worker process and no-op jobs: claim, run, settle, with state, result, attempts and events kept."""
+    """One worker process and no-op jobs: claim, run, settle, with state, result, attempts and events kept. Where jobs are
+    announced over a broker, a maintainer does it beside."""
     await raw.fill(stage, jobs, RAW)
     limit = await raw.drain(stage, jobs, RAW)
     await raw.fill(stage, jobs, NOOP)
     wal = await stage.wal_position()
-    async with role(stage, "worker", JOBYARD_APP=APP) as worker:
+    async with AsyncExitStack() as roles:
+        if settings.bus.announces:
+            await roles.enter_async_context(role(stage, "maintain"))
+        worker = await roles.enter_async_context(role(stage, "worker", JOBYARD_APP=APP))
         seconds = await _seconds_until_done(stage, jobs)
         wal = await stage.wal_position() - wal
     return Report(
@@ -90,6 +94,23 @@ async def drain(stage: Stage, jobs: int, settings: Settings) -> Report:
         ratio=jobs / seconds / limit,
         wal_bytes_per_job=wal / jobs,
         cpu_microseconds_per_job=worker.cpu_seconds / jobs * 1e6,
+    )
+
+
+async def named(stage: Stage, jobs: int, settings: Settings) -> Report:
+    """What one PostgreSQL carries where it is not asked for jobs but told which: claims by name and settles alone. The raw
+    limit beside it looks for its jobs."""
+    await raw.fill(stage, jobs, RAW)
+    limit = await raw.drain(stage, jobs, RAW)
+    await raw.fill(stage, jobs, RAW)
+    by_name = await raw.drain_by_name(stage, jobs, RAW)
+    return Report(
+        scenario="named",
+        jobs=jobs,
+        jobs_per_second=by_name,
+        raw_jobs_per_second=limit,
+        ratio=by_name / limit,
+        details={"jobs a claim by name": raw.NAMED_BATCH, "jobs a claim that looks": raw.BATCH},
     )
 
 
@@ -233,6 +254,7 @@ async def _keep_filled(stage: Stage, backlog: int) -> None:
 SCENARIOS: dict[str, tuple[Scenario, int]] = {
     "create": (create, 20_000),
     "drain": (drain, 100_000),
+    "named": (named, 100_000),
     "life": (life, 20_000),
     "latency": (latency, 300),
     "bloat": (bloat, 100_000),

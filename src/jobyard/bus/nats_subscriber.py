@@ -83,6 +83,8 @@ class Subscriber:
         self._taken = asyncio.Event()
         self._look = asyncio.Event()
         self._latest: dict[int, NatsDelivery] = {}
+        self._acked: list[str] = []
+        self._acking = asyncio.Lock()
         self._inbox: Inbox | None = None
         self._asked = self._requests = 0
         self._asked_until = 0.0
@@ -226,8 +228,26 @@ class Subscriber:
         if delivery.keeping is not None:
             delivery.keeping.cancel()
         if self._clock.now() < delivery.until:
-            await self._say(delivery.reply, word)
+            await (self._ack(delivery.reply) if word is DONE else self._say(delivery.reply, word))
         self._over(delivery)
+
+    async def _ack(self, reply: str) -> None:
+        """Acks that come together share one answer: the server takes them in their order, so what it says of the last one
+        it says of all."""
+        self._acked.append(reply)
+        async with self._acking:
+            batch, self._acked = self._acked, []
+            if not batch:
+                return
+            *others, last = batch
+
+            async def send(connection: Client) -> None:
+                for other in others:
+                    await connection.publish(other, DONE)
+                await connection.request(last, DONE, timeout=ANSWER_SECONDS)
+
+            with contextlib.suppress(BusUnavailable):  # then their time ends, and the messages come again
+                await self._bus.do(send)
 
     async def extend(self, delivery: NatsDelivery, seconds: float) -> None:
         if delivery not in self._open or self._clock.now() >= delivery.until:

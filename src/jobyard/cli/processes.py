@@ -17,7 +17,7 @@ Concurrency = Annotated[
     int | None, typer.Option("--concurrency", help="Attempts to run at a time (JOBYARD_CONCURRENCY).")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Machine output on stdout.")]
-Scenario = Literal["create", "drain", "life", "latency", "bloat"]
+Scenario = Literal["create", "drain", "named", "life", "latency", "bloat"]
 
 
 def dev(host: Host = None, port: Port = None, app: App = None, concurrency: Concurrency = None) -> None:
@@ -85,7 +85,7 @@ def verify(as_json: Json = False) -> None:
 
 def bench(
     scenario: Annotated[
-        Scenario, typer.Argument(help="What to measure: create, drain, life, latency or bloat.")
+        Scenario, typer.Argument(help="What to measure: create, drain, named, life, latency or bloat.")
     ],
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="How many jobs.")] = None,
     as_json: Json = False,
