@@ -60,7 +60,8 @@ def _response(request: bytes, pages: Pages, key: Key | None) -> bytes:
         case [b"/healthz"]:
             return _said(b"200 OK", b"alive")
         case [b"/readyz"]:
-            return _readiness(pages)
+            status, body = readiness(pages)
+            return _whole(b"200 OK" if status == 200 else b"503 Service Unavailable", body, JSON)
         case [b"/metrics"] if not _shows(request, key):
             return _said(b"401 Unauthorized", b"send the key as Authorization: Bearer <key>")
         case [b"/metrics"]:
@@ -76,11 +77,11 @@ def _shows(request: bytes, key: Key | None) -> bool:
     return key is None or key.is_shown(shown)
 
 
-def _readiness(pages: Pages) -> bytes:
-    """In the form of the API's own answer."""
-    status, word = (b"200 OK", "ready") if pages.is_ready() else (b"503 Service Unavailable", "not_ready")
+def readiness(pages: Pages) -> tuple[int, bytes]:
+    """Status and body, in the form of the API's own answer."""
+    status, word = (200, "ready") if pages.is_ready() else (503, "not_ready")
     parts = {name: {"ok": works} for name, works in pages.parts().items()}
-    return _whole(status, json.dumps({"status": word, "parts": parts}).encode(), JSON)
+    return status, json.dumps({"status": word, "parts": parts}).encode()
 
 
 def _said(status: bytes, word: bytes) -> bytes:

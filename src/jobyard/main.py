@@ -121,10 +121,21 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
     )
     database = HandlerDatabase(url, settings.handler_connections, settings.max_payload_bytes, pooler=pooler)
     options = working.WorkerOptions(
-        settings.concurrency, settings.lease_seconds, settings.grace_seconds, settings.max_payload_bytes
+        settings.concurrency,
+        settings.lease_seconds,
+        settings.grace_seconds,
+        settings.max_payload_bytes,
+        ack_at_end=settings.push_ack == "end",
     )
     async with _opened_bus(settings, url, clock) as bus, _traces("jobyard-worker", settings, stop):
         broker = bus if settings.bus.announces else None
+
+        def shown() -> bytes:
+            process.show()
+            show_pool(pool)
+            return metrics.exposition(WORKER, ready=process.ready)
+
+        pages = Pages(lambda: process.ready, lambda: process.parts, shown)
         process = working.Worker(
             pool,
             Polling() if pooler or broker else Listener(url, clock),
@@ -134,15 +145,10 @@ async def _work(settings: Settings, stop: asyncio.Event) -> int:
             lambda on_expired: Heartbeat(url, settings.lease_seconds, on_expired, pooler=pooler),
             Children(child_options(settings, pooler=pooler)),
             database,
-            _listen(broker, settings, clock) if broker else None,
+            _listen(broker, settings, pages, clock) if broker else None,
         )
-
-        def shown() -> bytes:
-            process.show()
-            show_pool(pool)
-            return metrics.exposition(WORKER, ready=process.ready)
-
-        async with _health(settings, Pages(lambda: process.ready, lambda: process.parts, shown)):
+        # Where it is pushed to, the pages are on the same port.
+        async with _health(settings, pages) if settings.push_audience is None else AsyncExitStack():
             await until_stopped(process.run(), process.stop, stop)
         await mailer.close()
         database.close()
@@ -218,7 +224,9 @@ async def _opened_bus(settings: Settings, url: str, clock: Clock) -> AsyncGenera
                 await bus.close()
 
 
-def _listen(broker: EventBus, settings: Settings, clock: Clock) -> Listen:
+def _listen(broker: EventBus, settings: Settings, pages: Pages, clock: Clock) -> Listen:
+    if settings.push_audience is not None:
+        return _listen_to_pushes(settings, pages, clock)
     return lambda types, inbox, room: Hearing(broker, settings.bus.namespace, types, clock, inbox, room)
 
 
@@ -253,20 +261,46 @@ async def _traces(service: str, settings: Settings, stop: asyncio.Event) -> Asyn
         yield
 
 
+def _listen_to_pushes(settings: Settings, pages: Pages, clock: Clock) -> Listen:
+    from jobyard.push.door import PushOptions, open_door  # other workers do without Starlette and uvicorn
+
+    assert settings.push_audience is not None
+    assert settings.push_service_account is not None
+    assert settings.health_port is not None
+    options = PushOptions(
+        settings.host,
+        settings.health_port,
+        settings.push_audience,
+        settings.push_service_account,
+        settings.push_keys_url,
+        settings.push_ack == "end",
+    )
+    try:
+        return open_door(options, pages, _key(settings), clock)
+    except OSError as taken:
+        raise _port_taken(settings, taken) from taken
+
+
+def _key(settings: Settings) -> Key | None:
+    return Key(settings.key) if settings.key else None
+
+
+def _port_taken(settings: Settings, taken: OSError) -> StartError:
+    return StartError(
+        f"cannot answer health checks on {settings.host}:{settings.health_port} ({taken.strerror}); "
+        "set JOBYARD_HEALTH_PORT to a free port"
+    )
+
+
 @asynccontextmanager
 async def _health(settings: Settings, pages: Pages) -> AsyncGenerator[None]:
     async with AsyncExitStack() as open_server:
         try:
             await open_server.enter_async_context(
-                health_server(
-                    settings.host, settings.health_port, pages, Key(settings.key) if settings.key else None
-                )
+                health_server(settings.host, settings.health_port, pages, _key(settings))
             )
         except OSError as taken:
-            raise StartError(
-                f"cannot answer health checks on {settings.host}:{settings.health_port} ({taken.strerror}); "
-                "set JOBYARD_HEALTH_PORT to a free port"
-            ) from taken
+            raise _port_taken(settings, taken) from taken
         yield
 
 

@@ -29,6 +29,7 @@ from jobyard.store.dispatch import Claimed, Ending, Lane
 from jobyard.store.intake import Created, Intake
 from jobyard.store.lanes import Lanes
 from jobyard.worker.children import ChildOptions, Children
+from jobyard.worker.claimer import Listen
 from jobyard.worker.handlers import Handlers
 from jobyard.worker.hearing import Hearing
 from jobyard.worker.heartbeat import Heartbeat
@@ -189,6 +190,7 @@ class Yard:
         wakeups: WakeUps | None = None,
         broker: EventBus | None = None,
         ack_at_end: bool = False,
+        listen: Listen | None = None,
     ) -> AsyncGenerator[Working]:
         """A worker that runs, as the composition root builds it, and that is drained at the end."""
         clock = SystemClock()
@@ -196,7 +198,7 @@ class Yard:
         database = HandlerDatabase(self.url, 2, MAX_RESULT_BYTES)
         worker = Worker(
             pool,
-            wakeups or (Polling() if broker else Listener(self.url, clock)),
+            wakeups or (Polling() if broker or listen else Listener(self.url, clock)),
             clock,
             functions if isinstance(functions, Handlers) else handlers(functions),
             WorkerOptions(concurrency, lease, grace, MAX_RESULT_BYTES, ack_at_end),
@@ -205,7 +207,7 @@ class Yard:
             database,
             (lambda types, inbox, room: Hearing(broker, NAMESPACE, types, clock, inbox, room))
             if broker
-            else None,
+            else listen,
         )
         working = Working(worker, asyncio.create_task(worker.run()))
         try:

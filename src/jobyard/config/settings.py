@@ -133,6 +133,32 @@ class Settings:
         "off",
         "`on`: maintainers publish every event of a job over the bus of JOBYARD_BUS, for other services.",
     )
+    push_audience: str | None = _setting(
+        "JOBYARD_PUSH_AUDIENCE",
+        values.text,
+        None,
+        "When set, a worker does not pull: Google Pub/Sub pushes announcements to JOBYARD_HEALTH_PORT, with tokens of this "
+        "audience.",
+    )
+    push_service_account: str | None = _setting(
+        "JOBYARD_PUSH_SERVICE_ACCOUNT",
+        values.sender,
+        None,
+        "The service account whose tokens pushes show; needed with JOBYARD_PUSH_AUDIENCE.",
+    )
+    push_ack: str = _setting(
+        "JOBYARD_PUSH_ACK",
+        values.one_of("claim", "end"),
+        "claim",
+        "When a push is answered: once its job is claimed, or, where CPU is given to requests alone, when the attempt has "
+        "ended.",
+    )
+    push_keys_url: str = _setting(
+        "JOBYARD_PUSH_KEYS_URL",
+        values.http,
+        "https://www.googleapis.com/oauth2/v1/certs",
+        "Where the public keys of those tokens are, as PEM by their ids.",
+    )
     pooler: str | None = _setting(
         "JOBYARD_POOLER",
         values.one_of("transaction"),
@@ -304,6 +330,19 @@ class Settings:
         if self.database_direct_url is not None and self.database_url is None:
             faults.append(
                 "DATABASE_DIRECT_URL: names the same database as DATABASE_URL, which is not set; set both"
+            )
+        if (self.push_audience is None) != (self.push_service_account is None):
+            faults.append(
+                "JOBYARD_PUSH_AUDIENCE and JOBYARD_PUSH_SERVICE_ACCOUNT: say together whose pushes are taken; set both"
+            )
+        if self.push_audience is not None and self.bus.kind != "pubsub":
+            faults.append(
+                "JOBYARD_PUSH_AUDIENCE: only Google Pub/Sub pushes; set JOBYARD_BUS to pubsub://PROJECT"
+            )
+        if self.push_audience is not None and self.health_port is None:
+            faults.append(
+                "JOBYARD_PUSH_AUDIENCE: a worker takes pushes on JOBYARD_HEALTH_PORT, which is not set (on Cloud Run it is "
+                "the port of the container)"
             )
         if self.key is None and not values.is_loopback(self.host):
             faults.append(

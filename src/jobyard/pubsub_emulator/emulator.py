@@ -18,6 +18,7 @@ from jobyard.pubsub_emulator.limits import REQUEST_BYTES
 from jobyard.pubsub_emulator.pushing import Pushing
 from jobyard.pubsub_emulator.registry import Registry
 from jobyard.pubsub_emulator.tokens import TokenSigner
+from jobyard.serving import served
 
 OPTIONS = [
     # A request that is too large is refused by us, in the words of the service.
@@ -49,7 +50,7 @@ async def emulator(
         address = _address(host, _bound(server, host, port))
         await server.start()
         try:
-            async with web.served(web.app(signer, faults), listening):
+            async with served(web.app(signer, faults), listening):
                 http = f"http://{_address(host, listening.getsockname()[1])}"
                 yield Emulator(address, http, faults)
         finally:

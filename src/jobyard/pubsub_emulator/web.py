@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import socket
-from collections.abc import AsyncGenerator, Generator
-
 import msgspec
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -49,26 +43,3 @@ def app(signer: TokenSigner, faults: Faults) -> Starlette:
 
 def _json(plan: Plan) -> Response:
     return Response(msgspec.json.encode(plan), media_type="application/json")
-
-
-class _Uvicorn(uvicorn.Server):
-    """Without signal handlers of its own: the process has them."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
-
-
-@contextlib.asynccontextmanager
-async def served(application: Starlette, listening: socket.socket) -> AsyncGenerator[None]:
-    """While the context is open."""
-    config = uvicorn.Config(
-        application, lifespan="off", ws="none", access_log=False, log_config=None, timeout_graceful_shutdown=1
-    )
-    server = _Uvicorn(config)
-    serving = asyncio.create_task(server.serve(sockets=[listening]))
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await serving

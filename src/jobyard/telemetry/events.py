@@ -261,6 +261,21 @@ class LogEvent(StrEnum):
         "subscription",
         "message",
     )
+    PUSH_REFUSED = (
+        "push.refused",
+        "warning",
+        "A push of Google Pub/Sub was refused, and Pub/Sub will push it again; told once a second at most.",
+        "status",
+        "why",
+    )
+    PUSH_STARTED = (
+        "push.started",
+        "info",
+        "The worker takes pushes of Google Pub/Sub.",
+        "host",
+        "port",
+        "path",
+    )
     FOLLOWING = "following", "info", "A service has its subscription to the events of jobs.", "subscription"
     EVENT_REFUSED = (
         "event.refused",

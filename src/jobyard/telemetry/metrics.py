@@ -150,6 +150,12 @@ RELAY_LAG = Gauge(
     "Every maintainer that publishes shows the same: take `max`.",
     shown_by=[MAINTAIN],
 )
+PUSHES = Counter(
+    "jobyard_pushes_total",
+    "Pushes of Google Pub/Sub by the status they were answered with: 204 is done with, anything else is pushed again.",
+    ("status",),
+    shown_by=[WORKER],
+)
 ANNOUNCED = Counter(
     "jobyard_jobs_announced_total",
     "Announcements of ready jobs that a message broker took from this maintainer.",

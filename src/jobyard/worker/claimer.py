@@ -14,16 +14,15 @@ from jobyard.domain import lifecycle
 from jobyard.domain.announcement import Announcement
 from jobyard.domain.errors import WorkerExpired
 from jobyard.domain.lifecycle import SOLITARY
-from jobyard.loop import backoff, cancelled, end_if_cancelled
+from jobyard.loop import backoff, end_if_cancelled
 from jobyard.ports import Clock, WakeUp
 from jobyard.store import dispatch
 from jobyard.store.database import Pool
 from jobyard.store.dispatch import Claimed, Lane
 from jobyard.store.lanes import Lanes
 from jobyard.telemetry import LogEvent, metrics
-from jobyard.worker.hearing import Hearing
 from jobyard.worker.heartbeat import Heartbeat
-from jobyard.worker.inbox import Heard, Inbox
+from jobyard.worker.inbox import Ears, Heard, Inbox
 from jobyard.worker.lanebook import LaneBook
 from jobyard.worker.pace import Pace
 from jobyard.worker.runner import Runner
@@ -41,7 +40,7 @@ FULL_CLAIMS_UNTIL_BUSY = 2
 LAST_CLAIM_SECONDS = 1.0
 """How long a worker that stops waits for its last claim, before it hands back what it heard."""
 
-Listen = Callable[[Sequence[str], Inbox, Callable[[], int]], Hearing]
+Listen = Callable[[Sequence[str], Inbox, Callable[[], int]], Ears]
 """What listens for these types into this inbox, as long as there is room."""
 
 
@@ -85,13 +84,13 @@ class Claimer:
         self._lanes_read_at = 0.0
         self._reconciled_at = 0.0
         self._inbox = Inbox(self._wake.set, ack_at_end=ack_at_end)
-        self._hearing = listen(types, self._inbox, self._room_to_hear) if listen else None
+        self._ears = listen(types, self._inbox, self._room_to_hear) if listen else None
         self._poll_at = 0.0
         self.failures = 0
 
     @property
-    def hearing(self) -> Hearing | None:
-        return self._hearing
+    def ears(self) -> Ears | None:
+        return self._ears
 
     @property
     def can_claim(self) -> bool:
@@ -110,11 +109,12 @@ class Claimer:
         """Wait until somebody has told it to stop."""
         await self._stop.wait()
 
-    async def hear_no_more(self, claiming: asyncio.Task[None], listening: asyncio.Task[None]) -> None:
+    async def hear_no_more(self, claiming: asyncio.Task[None]) -> None:
         """What was heard and not claimed comes to others, once the last claim is heard out."""
         await asyncio.wait([claiming], timeout=LAST_CLAIM_SECONDS)
         await self._inbox.acked()
-        await cancelled(listening)
+        if self._ears is not None:
+            await self._ears.leave()
 
     async def acked(self) -> None:
         await self._inbox.acked()
@@ -136,8 +136,8 @@ class Claimer:
 
     def room_made(self) -> None:
         self._room.set()
-        if self._hearing is not None:
-            self._hearing.room_made()
+        if self._ears is not None:
+            self._ears.room_made()
 
     def let_go(self, job: UUID, lease: int, suspect: int) -> None:
         """The attempt is settled, or its lease is lost."""
@@ -203,10 +203,10 @@ class Claimer:
             await self._room.wait()
             return
         self._wake.clear()
-        if self._hearing is None:
+        if self._ears is None:
             await self._look_or_wait(room)
         else:
-            await self._follow_or_wait(room, self._hearing)
+            await self._follow_or_wait(room, self._ears)
 
     def _room_to_hear(self) -> int:
         return 0 if self._stop.is_set() else self._runner.slots.room(self._clock.now())
@@ -227,7 +227,7 @@ class Claimer:
             await self._wait_for_work(POLL_SECONDS)
             await self._pace.wait_for_company(self._clock)
 
-    async def _follow_or_wait(self, room: int, hearing: Hearing) -> None:
+    async def _follow_or_wait(self, room: int, ears: Ears) -> None:
         """Where jobs are announced: claim those that were, and look for others now and then."""
         now = self._clock.now()
         if heard := self._inbox.take(room, self._order):
@@ -237,13 +237,13 @@ class Claimer:
         elif now >= self._poll_at or self._must_look_everywhere:
             self._must_look_everywhere = False
             found = await self._claim(room, everywhere=True)
-            if found >= room and not hearing.works:
+            if found >= room and not ears.works:
                 self._poll_at = now
             else:
-                alone = found or not hearing.works
+                alone = found or not ears.works
                 self._poll_at = now + (POLL_SECONDS if alone else POLL_WHILE_HEARING_SECONDS)
         else:
-            limit = POLL_SECONDS if not hearing.works else POLL_WHILE_HEARING_SECONDS
+            limit = POLL_SECONDS if not ears.works else POLL_WHILE_HEARING_SECONDS
             await self._wait_for_work(min(limit, self._poll_at - now))
             await self._pace.wait_for_company(self._clock)
 

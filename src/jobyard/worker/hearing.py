@@ -47,6 +47,7 @@ class Hearing:
         self._room_made = asyncio.Event()
         self._loop = Loop("announcements", self._listen_while_there_is_room, clock)
         self._ensured = False
+        self._running: asyncio.Task[None] | None = None
 
     @property
     def works(self) -> bool:
@@ -57,7 +58,15 @@ class Hearing:
         self._room_made.set()
 
     async def run(self) -> None:
-        await self._loop.run()
+        self._running = asyncio.create_task(self._loop.run(), name="announcements")
+        try:
+            await self._running
+        finally:
+            await cancelled(self._running)
+
+    async def leave(self) -> None:
+        if self._running is not None:
+            await cancelled(self._running)
 
     async def _listen_while_there_is_room(self) -> float:
         if not self._ensured:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from jobyard.domain.announcement import Announcement
@@ -18,6 +18,25 @@ LAST_ACKS_SECONDS = 0.5
 class Heard(NamedTuple):
     announcement: Announcement
     delivery: Delivery
+
+
+class Ears(Protocol):
+    """Where announcements come from, into an inbox."""
+
+    @property
+    def works(self) -> bool:
+        """Whether they arrive now, as far as one can tell."""
+        ...
+
+    def room_made(self) -> None:
+        """There may be room for more."""
+        ...
+
+    async def run(self) -> None: ...
+
+    async def leave(self) -> None:
+        """The worker stops: what is not claimed is for others."""
+        ...
 
 
 class Inbox:
@@ -70,9 +89,10 @@ class Inbox:
         if delivery is not None:
             self._start(delivery.ack())
 
-    def forget(self) -> None:
-        """What waits comes to others."""
-        self._waiting.clear()
+    def forget(self) -> list[Heard]:
+        """What waits is for others."""
+        forgotten, self._waiting = self._waiting, []
+        return forgotten
 
     async def acked(self) -> None:
         """Wait for the acks that are on their way, if they go at all."""

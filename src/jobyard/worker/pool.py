@@ -128,8 +128,8 @@ class Worker:
 
     @property
     def _hearsay(self) -> dict[str, bool]:
-        hearing = self._claimer.hearing
-        return {"listener": self._wakeups.healthy} if hearing is None else {"announcements": hearing.works}
+        ears = self._claimer.ears
+        return {"listener": self._wakeups.healthy} if ears is None else {"announcements": ears.works}
 
     @property
     def claimed_ahead(self) -> int:
@@ -155,11 +155,9 @@ class Worker:
         self._claimer.stop()
 
     async def run(self) -> None:
-        hearing = self._claimer.hearing
+        ears = self._claimer.ears
         async with self._wakeups.subscribe(self._claimer.woken):
-            listening = asyncio.create_task(
-                hearing.run() if hearing else self._claimer.stopped(), name="hear"
-            )
+            listening = asyncio.create_task(ears.run() if ears else self._claimer.stopped(), name="hear")
             settling = asyncio.create_task(self._settler.run(), name="settle")
             deadlines = asyncio.create_task(self._runner.enforce_deadlines(), name="deadlines")
             claiming = asyncio.create_task(self._claimer.run(), name="claim")
@@ -168,12 +166,12 @@ class Worker:
             stopping = asyncio.create_task(self._claimer.stopped(), name="stop")
             try:
                 done, _ = await asyncio.wait(
-                    {settling, deadlines, claiming, freeing, reporting, stopping},
+                    {settling, deadlines, claiming, freeing, reporting, stopping, listening},
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 for task in done - {stopping}:
                     task.result()
-                await self._drain(claiming, listening)
+                await self._drain(claiming)
             finally:
                 # Connections first: a task that waits for a frozen database would not hear that it is cancelled.
                 self._pool.terminate()
@@ -189,12 +187,12 @@ class Worker:
             await self._clock.sleep(AHEAD_SECONDS / 2)
             self._runner.release_waiting(AHEAD_SECONDS)
 
-    async def _drain(self, claiming: asyncio.Task[None], listening: asyncio.Task[None]) -> None:
+    async def _drain(self, claiming: asyncio.Task[None]) -> None:
         running = self._runner.slots.running
         telemetry.info(LogEvent.WORKER_DRAINING, running=len(running))
         grace = self._options.grace_seconds
         over_at = self._clock.now() + grace + LET_GO_SECONDS + LAST_WRITES_SECONDS
-        leaving = asyncio.create_task(self._claimer.hear_no_more(claiming, listening), name="leave")
+        leaving = asyncio.create_task(self._claimer.hear_no_more(claiming), name="leave")
         self._runner.release_waiting()
         if not await self._runner.all_over(grace):
             telemetry.warning(LogEvent.ATTEMPTS_RELEASED, attempts=len(running), why="the grace is over")
