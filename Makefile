@@ -90,7 +90,7 @@ install: $(DEV) $(TOOLS) $(PACKAGE) ## Install all that the other commands need
 lock: $(DEV) ## Pin what pyproject.toml names, with hashes, in requirements/; UPGRADE=1 takes newer releases
 	@$(LOCK) --extra embedded --group build --output-file requirements/run.txt
 	@$(LOCK) --all-extras --group build --group dev --constraint requirements/run.txt --output-file requirements/dev.txt
-	@$(LOCK) --extra otel --group build --constraint requirements/dev.txt --output-file requirements/image.txt
+	@$(LOCK) --extra otel --extra gcp --extra nats --group build --constraint requirements/dev.txt --output-file requirements/image.txt
 	@$(LOCK:pyproject.toml=) --group tools --constraint requirements/dev.txt --output-file requirements/tools.txt
 
 clean: ## Remove .venv, caches and build output; the data of `make run` stays

@@ -112,6 +112,6 @@ def test_no_setting_that_holds_a_secret_is_forgotten() -> None:
     secret = {field.metadata["variable"] for field in fields(Settings) if field.metadata["secret"]}
     likely = {
         field.metadata["variable"] for field in fields(Settings)
-        if re.search("KEY|PASSWORD|SECRET|TOKEN|(DATABASE|DIRECT|SMTP)_URL|BUS$", field.metadata["variable"])
+        if re.search("KEY$|PASSWORD|SECRET|TOKEN|(DATABASE|DIRECT|SMTP)_URL|BUS$", field.metadata["variable"])
     }  # fmt: skip
     assert secret == likely

@@ -155,6 +155,10 @@ BAD = [
     ("JOBYARD_LEASE_SECONDS", "inf", "seconds from 1 to 3600"),
     ("JOBYARD_GRACE_SECONDS", "-1", "seconds from 0 to 3600"),
     ("JOBYARD_ANNOUNCE_AHEAD", "0", "a whole number from 1 to 100000"),
+    ("JOBYARD_EVENTS", "yes", "off or on"),
+    ("JOBYARD_PUSH_ACK", "never", "claim or end"),
+    ("JOBYARD_PUSH_SERVICE_ACCOUNT", "pusher", "one mail address, like jobs@example.com"),
+    ("JOBYARD_PUSH_KEYS_URL", "keys", "an address like http://localhost:3000"),
     ("JOBYARD_POOLER", "session", "transaction"),
     ("JOBYARD_URL", "localhost:3000", "an address like http://localhost:3000"),
     ("JOBYARD_URL", "http://", "an address like http://localhost:3000"),
@@ -250,6 +254,28 @@ def test_the_password_or_token_of_a_bus_is_a_secret(held: str) -> None:
     settings = Settings.read({"JOBYARD_BUS": held})
     assert SECRET in settings.secrets
     assert SECRET not in repr(settings)
+
+
+# Pushes
+
+PUSHED = {
+    "JOBYARD_BUS": "pubsub://project",
+    "JOBYARD_PUSH_AUDIENCE": "https://worker.example.com",
+    "JOBYARD_PUSH_SERVICE_ACCOUNT": "pusher@project.iam.gserviceaccount.com",
+    "JOBYARD_HEALTH_PORT": "8080",
+}
+
+
+def test_pushes_need_an_audience_an_account_a_port_and_the_bus_that_pushes() -> None:
+    assert Settings.read(PUSHED).push_ack == "claim"
+    for missing, told in {
+        "JOBYARD_BUS": "set JOBYARD_BUS to pubsub://PROJECT",
+        "JOBYARD_PUSH_SERVICE_ACCOUNT": "set both",
+        "JOBYARD_HEALTH_PORT": "JOBYARD_HEALTH_PORT, which is not set",
+    }.items():
+        assert told in fault_of(**{name: it for name, it in PUSHED.items() if name != missing})
+    alone = {"JOBYARD_PUSH_SERVICE_ACCOUNT": PUSHED["JOBYARD_PUSH_SERVICE_ACCOUNT"]}
+    assert "set both" in fault_of(**alone)
 
 
 # Together

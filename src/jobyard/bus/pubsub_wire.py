@@ -128,7 +128,6 @@ def differences(found: types.Subscription, names: Names, subscription: Subscript
         "messages of one key come in no order": not found.enable_message_ordering,
         "nothing is set aside": not found.dead_letter_policy.dead_letter_topic,
         "it expires when nobody uses it": bool(expiry),
-        "it pushes": bool(found.push_config.push_endpoint),
         "it filters": bool(found.filter),
     }
     return [difference for difference, is_so in said.items() if is_so]
