@@ -16,9 +16,9 @@ from pathlib import Path
 
 import asyncpg
 
+from chaos.brokers import Brokers
 from chaos.jobs import LOG_URL
 from chaos.proxy import Proxy
-from contract.nats_server import NatsServer
 from jobyard.loop import backoff
 from jobyard.process import SUPERVISED
 from jobyard.store.database import connect
@@ -105,7 +105,7 @@ class Fleet:
         folder: Path,
         lease_seconds: float,
         concurrency: int,
-        broker: NatsServer | None = None,
+        brokers: Brokers,
         *,
         durable: bool,
     ) -> None:
@@ -114,7 +114,7 @@ class Fleet:
         self.folder = folder
         self.lease_seconds = lease_seconds
         self._concurrency = concurrency
-        self.broker = broker
+        self.brokers = brokers
         self.members: list[Supervised] = []
         self.api_urls: list[str] = []
         self.restarting = asyncio.Lock()
@@ -147,6 +147,7 @@ class Fleet:
             "JOBYARD_LOG": "json",
             LOG_URL: self.url,
             SUPERVISED: "1",
+            **self.brokers.settings,
         }
         name = f"{role}-{len(self.members)}"
         self.members.append(
@@ -181,21 +182,18 @@ async def fleet(
     lease_seconds: float,
     concurrency: int,
     durable: bool,
-    broker: NatsServer | None = None,
-    announced_over: str = "postgres",
-    heard_over: str = "postgres",
+    brokers: Brokers | None = None,
 ) -> AsyncGenerator[Fleet]:
-    """`announced_over` and `heard_over`: the bus of the maintainer and that of the workers. `broker` is one that may be
-    killed."""
-    made = Fleet(folder, lease_seconds, concurrency, broker, durable=durable)
+    brokers = brokers or Brokers()
+    made = Fleet(folder, lease_seconds, concurrency, brokers, durable=durable)
     keepers: list[asyncio.Task[None]] = []
     try:
         await made.prepare()
         for _ in range(apis):
             await made.add_api()
         for _ in range(workers):
-            await made.add("worker", "--app", "chaos.jobs", JOBYARD_BUS=heard_over)
-        await made.add("maintain", JOBYARD_BUS=announced_over)
+            await made.add("worker", "--app", "chaos.jobs", JOBYARD_BUS=brokers.heard_over)
+        await made.add("maintain", JOBYARD_BUS=brokers.announced_over)
         keepers += [asyncio.create_task(member.keep_running()) for member in made.members]
         yield made
     finally:

@@ -75,7 +75,7 @@ class Monkey:
             ("freeze all", "all", self._freeze_all),
             ("restart PostgreSQL", "all", self._restart_postgres),
         ]
-        if self._fleet.broker is not None:
+        if self._fleet.brokers.killable is not None:
             cards += [("kill the broker", "all", self._restart_broker)] * 2
         while True:
             self._random.shuffle(cards)
@@ -154,7 +154,7 @@ class Monkey:
         await self._fleet.restart_postgres()
 
     async def _restart_broker(self, _: Supervised) -> None:
-        broker = self._fleet.broker
+        broker = self._fleet.brokers.killable
         assert broker is not None
         async with self._fleet.restarting:
             broker.kill()

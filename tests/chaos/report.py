@@ -30,6 +30,9 @@ class Report:
     overdue: list[str] = field(default_factory=list[str])
     meddled: dict[str, int] = field(default_factory=dict[str, int])
     """What became of so many announcements."""
+    events: int = 0
+    repeated_events: int = 0
+    """That another service heard of, and of those again."""
 
     @property
     def faults(self) -> int:
@@ -93,7 +96,8 @@ class Report:
             f"  clients                     {self.unanswered:,} requests without answer, {self.asked_again:,} jobs or requests asked for again",
             *(
                 [
-                    f"  announcements               {', '.join(f'{n:,} {way}' for way, n in self.meddled.items())}"
+                    f"  announcements               {', '.join(f'{n:,} {way}' for way, n in self.meddled.items())}",
+                    f"  events told to others       {self.events:>10,}   ({self.repeated_events:,} of them again)",
                 ]
                 if self.meddled
                 else []

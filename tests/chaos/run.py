@@ -12,8 +12,8 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,17 +21,14 @@ import httpx
 import uvloop
 
 from chaos.audit import audit, note
+from chaos.brokers import Brokers, a_bad_one, none, several
 from chaos.clients import Clients, Ledger, Pace
 from chaos.fleet import Fleet, fleet
-from chaos.jobs import TYPES
-from chaos.meddler import HEARD, TOLD, Meddler
+from chaos.follower import Follower
 from chaos.monkey import LONGEST_STOP_SECONDS, Monkey
 from chaos.report import Report
 from chaos.switcher import Switcher
-from contract.nats_server import NatsServer
 from e2e.server_process import new_home
-from jobyard.bus.nats import NatsBus
-from jobyard.clock import SystemClock
 from processes.program import COMMAND, environment
 
 READY_SECONDS = 60.0
@@ -79,23 +76,21 @@ def run(plan: Plan, say: Callable[[str], None] = silently) -> Report:
 
 async def _run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
     async with (
-        _broker(plan, folder) as (broker, meddler),
+        _brokers(plan, folder) as brokers,
         fleet(
             folder,
             lease_seconds=plan.lease_seconds,
             concurrency=plan.concurrency,
             durable=plan.durable,
-            broker=broker if plan.broker else None,
-            announced_over=f"{broker.url}/{TOLD}" if broker and plan.broker else "postgres",
-            heard_over=f"{broker.url}/{HEARD}" if broker and plan.broker else "postgres",
+            brokers=brokers,
         ) as under_fire,
     ):
         await _ready(under_fire)
         began = time.monotonic()
         pace = Pace(plan.per_second, plan.seconds, plan.jobs)
         clients = Clients(under_fire.api_urls, pace, plan.seed)
-        if plan.switches and broker:
-            monkey = Switcher(under_fire, ["postgres", broker.url, "postgres"])
+        if brokers.switches:
+            monkey = Switcher(under_fire, brokers.switches)
         else:
             monkey = Monkey(under_fire, plan.seed, plan.fault_every_seconds)
         telling = asyncio.create_task(_tell(say, pace, clients.ledger, monkey))
@@ -108,27 +103,25 @@ async def _run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
         drained_seconds = await _until_quiet(under_fire)
         say("counting")
         report = await _report(plan, under_fire, clients.ledger, monkey, seconds, drained_seconds)
-        report.meddled = dict(meddler.done) if meddler else {}
+        if brokers.meddler is not None and brokers.follower is not None:
+            report.meddled = dict(brokers.meddler.done)
+            await _hear_out(brokers.follower, under_fire, report)
         return report
 
 
-@asynccontextmanager
-async def _broker(plan: Plan, folder: Path) -> AsyncGenerator[tuple[NatsServer | None, Meddler | None]]:
-    """One that works, if the plan needs it, and who meddles in between."""
-    if not (plan.broker or plan.switches):
-        yield None, None
-        return
-    server = NatsServer(folder / "nats")
-    (folder / "nats").mkdir()
-    server.start()
-    bus = NatsBus(server.url, SystemClock())
-    meddler = Meddler(bus, plan.seed, TYPES)
-    try:
-        async with meddler.meddling():
-            yield server, meddler
-    finally:
-        await bus.close()
-        server.kill()
+async def _hear_out(follower: Follower, under_fire: Fleet, report: Report) -> None:
+    connection = await under_fire.connect()
+    missing = await follower.missing(connection)
+    await connection.close()
+    report.events, report.repeated_events = len(follower.heard), follower.repeats
+    if missing:
+        report.overdue.append(f"events that nobody was told of ({len(missing)}): {', '.join(missing[:5])}")
+
+
+def _brokers(plan: Plan, folder: Path) -> AbstractAsyncContextManager[Brokers]:
+    if plan.broker:
+        return a_bad_one(folder, plan.seed)
+    return several(folder) if plan.switches else none()
 
 
 async def _ready(under_fire: Fleet) -> None:
