@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import asyncpg
 import nats as client
@@ -34,6 +34,9 @@ class Broker:
     cut: Callable[[], AbstractAsyncContextManager[None]]
     away: Callable[[], AbstractAsyncContextManager[None]]
     litter: Callable[[str], Awaitable[bool]]
+    address: tuple[str, str, str]
+    """For a consumer in a process of its own: which bus, its address or project, and the namespace."""
+    environment: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @asynccontextmanager
@@ -70,7 +73,7 @@ async def postgres(url: str, outside: str) -> AsyncIterator[Broker]:
     async def litter(_: str) -> bool:
         return False  # the columns of the table refuse it
 
-    yield Broker(another, cut, away, litter)
+    yield Broker(another, cut, away, litter, ("postgres", url, ""))
     for bus in opened:
         await bus.close()
     await admin.close()
@@ -111,7 +114,7 @@ async def nats(server: NatsServer) -> AsyncIterator[Broker]:
                 await other.jetstream().publish(subject(topic), b"\xff", headers=headers)
         return True
 
-    yield Broker(another, cut, away, litter)
+    yield Broker(another, cut, away, litter, ("nats", url, ""))
     for bus in opened:
         await bus.close()
     proxy.close()
@@ -169,7 +172,14 @@ async def pubsub(server: PubsubServer) -> AsyncIterator[Broker]:
         await admin.publisher.publish(topic=names.topic(topic), messages=messages)
         return True
 
-    yield Broker(another, cut, away, litter)
+    yield Broker(
+        another,
+        cut,
+        away,
+        litter,
+        ("pubsub", server.project, namespace),
+        {} if server.is_google else {"PUBSUB_EMULATOR_HOST": address},
+    )
     for bus in opened_here:
         await bus.close()
     proxy.close()

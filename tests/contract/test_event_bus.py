@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 
 from contract.adapters import Broker, those_that
 from jobyard.ports import BusUnavailable, Delivery, EventBus, Message, MessageTooLarge, Subscription
+from processes.program import environment, running
+from worker.yard import until
 
+TESTS = Path(__file__).parents[1]
 TOPIC = "orders"
 SOON = 15.0
 """Seconds in which what must come has come. Pub/Sub leaves what was lost on a connection to it for ten."""
@@ -93,6 +99,19 @@ async def test_topics_and_subscriptions_may_have_any_name(bus: EventBus, name: s
     async with bus.subscribe(odd, 1) as deliveries, bus.subscribe(plain, 1) as others:
         assert await acked(deliveries, 1) == some(1)
         assert await is_quiet(others)
+
+
+async def test_what_a_consumer_had_that_was_killed_comes_to_another(broker: Broker, tmp_path: Path) -> None:
+    bus, subscription = broker.another(), shared(ack_seconds=1.0)
+    await bus.ensure(TOPIC, [subscription])
+    await bus.publish(TOPIC, some(3))
+    command = [sys.executable, "-m", "contract.consumer", *broker.address]
+    with running(command, environment(**broker.environment), tmp_path / "output", TESTS) as killed:
+        await until(lambda: len(killed.said.split()) == 3, "it has all of them", SOON)
+        killed.tell(signal.SIGKILL)
+        await killed.end()
+    async with bus.subscribe(subscription, 10) as deliveries:
+        assert sorted(await acked(deliveries, 3), key=lambda it: it.id) == some(3)
 
 
 async def test_to_ensure_it_again_with_other_terms_changes_and_loses_nothing(bus: EventBus) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable
-from uuid import uuid4
+from pathlib import Path
+from uuid import UUID, uuid4
 
 import pytest
 
+from contract.nats_server import NatsServer
 from dispatch.conftest import BROKERS
 from dispatch.talk import TOPIC, Lossy, announce, next_to, ready
 from jobyard.domain.announcement import Announcement
@@ -264,3 +267,26 @@ async def test_workers_that_hear_and_workers_that_are_woken_share_the_work(
             await yard.add(count=20)
         await yard.all_ended()
     assert await yard.count("attempt") == 0
+
+
+@pytest.mark.parametrize("another", ["nats"], indirect=True)
+async def test_a_broker_that_lost_what_it_had_acked_in_a_power_cut_is_only_a_delay(
+    yard: Yard, another: MakeBus, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    """NATS acks before it syncs, unless it is told otherwise: here it loses all that it had."""
+    jobs: list[UUID] = []
+    async with yard.announcing(another()):
+        before = metrics.ANNOUNCED.counts[()]
+        jobs += await yard.add(count=5)
+        await until(lambda: metrics.ANNOUNCED.counts[()] - before == 5, "they are announced")
+        nats_server.kill()
+        shutil.rmtree(tmp_path / "jetstream")
+        nats_server.start()
+        async with yard.working({"t": handle}, broker=another()) as working:
+            await yard.all_ended()
+            await hears(working)
+            heard = metrics.HEARD.counts[()]
+            jobs += await yard.add(count=5)
+            await yard.all_ended()
+            await until(lambda: metrics.HEARD.counts[()] - heard >= 5, "announcements go on")
+    assert await yard.db.fetchval("SELECT count(DISTINCT job) FROM jobyard.done") == len(jobs)

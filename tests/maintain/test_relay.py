@@ -349,3 +349,26 @@ async def test_a_relay_that_leaves_frees_its_shards(yard: Yard) -> None:
             await yard.add(count=10)
     assert await yard.db.fetchval("SELECT bool_and(held_until < now()) FROM jobyard.relay")
     await bus.close()
+
+
+async def test_a_relay_killed_between_publish_and_mark_leaves_its_events_to_be_told_again_with_their_ids(
+    yard: Yard, told: tuple[Noting, Relay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus, relay = told
+    await yard.add(count=3)
+    await yard.db.execute("UPDATE jobyard.tick SET at = at - interval '1 s'")
+
+    async def killed(*_: Any) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(relay, "_mark", killed)
+    with pytest.raises(SystemExit):
+        await relay.step()
+    first = [it.id for it in bus.kept]
+    assert len(first) == 3
+    other = Noting()
+    await catch_up(a_relay(yard, other))
+    assert other.kept == [], "its turn is not over"
+    await yard.db.execute("UPDATE jobyard.relay SET held_until = now()")
+    await catch_up(a_relay(yard, other))
+    assert [it.id for it in other.kept] == first
