@@ -47,7 +47,7 @@ async def test_ready_jobs_are_announced_within_twice_the_look_even_if_nothing_wa
     await yard.add(count=3)
     await clock.advance(LOOK_SECONDS)
     await step(announcer, clock, monkeypatch)
-    assert sorted(it.id for it in bus.published) == sorted(
+    assert sorted(it.id.partition(".")[2] for it in bus.published) == sorted(
         f"{it.lane}.{it.seq}.0" for it in await ready(yard)
     )
 
@@ -143,7 +143,9 @@ async def test_a_publish_that_failed_is_repeated_with_the_same_ids(
     bus.broken = False
     await clock.advance(LOOK_SECONDS)
     await step(announcer, clock, monkeypatch)
-    assert [it.id for it in bus.published] == [f"{it.lane}.{it.seq}.0" for it in await ready(yard)]
+    assert [it.id.partition(".")[2] for it in bus.published] == [
+        f"{it.lane}.{it.seq}.0" for it in await ready(yard)
+    ]
 
 
 async def test_of_two_announcers_one_announces_and_the_other_takes_over_when_it_is_gone(
@@ -218,3 +220,17 @@ async def test_a_broker_that_lost_everything_gets_its_topics_again(
     await step(announcer, clock, monkeypatch)
     assert await yard.db.fetchval("SELECT name FROM jobyard.subscription") == WORKERS.name
     assert await yard.db.fetchval("SELECT name FROM jobyard.topic") == TOPIC
+
+
+@pytest.mark.parametrize("another", ["nats"], indirect=True)
+async def test_another_database_with_the_same_numbers_is_announced_over_the_same_broker(
+    yard: Yard, another: MakeBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that knows ids again must not take the one's announcements for repeats of the other's."""
+    clock = ManualClock()
+    await yard.add()
+    async with eavesdropping(another()) as ears:
+        for _ in range(2):
+            await yard.db.execute("TRUNCATE jobyard.duty")
+            await step(an_announcer(yard, another(), clock), clock, monkeypatch)
+        await until(lambda: len(ears.heard) == 2, "both were heard")

@@ -50,6 +50,7 @@ class Announcer:
         self._namespace = namespace
         self._clock = clock
         self._outstanding = Outstanding(ahead)
+        # Of messages too: another database numbers its lanes and jobs alike, and the broker would take its for repeats.
         self._holder = uuid4()
         self._asking = asyncio.Lock()
         self._leaving = False
@@ -155,7 +156,9 @@ class Announcer:
             topic = await self._ensured_topic(type)
             for at in range(0, len(some), PUBLISH_MESSAGES):
                 batch = some[at : at + PUBLISH_MESSAGES]
-                messages = [Message(one.id, one.announcement.encoded()) for one in batch]
+                messages = [
+                    Message(f"{self._holder.hex}.{one.id}", one.announcement.encoded()) for one in batch
+                ]
                 try:
                     await self._bus.publish(topic, messages)
                 except BusUnavailable:

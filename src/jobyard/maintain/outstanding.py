@@ -27,7 +27,7 @@ class Due(NamedTuple):
 
     @property
     def id(self) -> str:
-        """Of its message: the same when it has to be published twice, another when it is announced again."""
+        """The same when it has to be published twice, another when it is announced again."""
         return f"{self.announcement.lane}.{self.announcement.seq}.{self.times}"
 
 
